@@ -1,0 +1,211 @@
+//! Checksums: MD5 of a whole file, which also turns the placement table, and CRC32C of
+//! blocks, chunks and files.
+
+use std::fmt;
+
+use crc_fast::CrcAlgorithm::Crc32Iscsi;
+
+/// The MD5 of a file's content.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Md5Digest([u8; 16]);
+
+impl Md5Digest {
+    /// Takes the 16 bytes of a digest.
+    pub const fn new(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// Computes the digest of `content`.
+    pub fn of(content: &[u8]) -> Self {
+        Self(md5::compute(content).0)
+    }
+
+    /// The 16 bytes of the digest.
+    pub const fn bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+
+    /// The digest as a big-endian number mod 4: the low two bits of its last byte.
+    pub const fn residue(&self) -> Residue {
+        match self.0[15] & 3 {
+            0 => Residue::R0,
+            1 => Residue::R1,
+            2 => Residue::R2,
+            _ => Residue::R3,
+        }
+    }
+}
+
+impl fmt::Display for Md5Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Md5Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// x = MD5 mod 4: which of the four turns of the placement table a file uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Residue {
+    /// x = 0.
+    R0,
+    /// x = 1.
+    R1,
+    /// x = 2.
+    R2,
+    /// x = 3.
+    R3,
+}
+
+impl Residue {
+    /// All four, in order.
+    pub const ALL: [Self; 4] = [Self::R0, Self::R1, Self::R2, Self::R3];
+
+    /// Takes 0..3.
+    pub fn new(x: u32) -> Option<Self> {
+        Self::ALL.get(usize::try_from(x).ok()?).copied()
+    }
+
+    /// The number, 0..3.
+    pub const fn get(self) -> u8 {
+        self as u8
+    }
+}
+
+/// Computes an MD5 piece by piece.
+#[derive(Clone)]
+pub struct Md5Hasher(md5::Context);
+
+impl Md5Hasher {
+    /// Starts with no bytes.
+    pub fn new() -> Self {
+        Self(md5::Context::new())
+    }
+
+    /// Adds `bytes`.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.consume(bytes);
+    }
+
+    /// Ends.
+    pub fn finish(self) -> Md5Digest {
+        Md5Digest(self.0.finalize().0)
+    }
+}
+
+impl Default for Md5Hasher {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A CRC32C (Castagnoli) of some bytes. That of no bytes is 0.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub struct Crc32c(u32);
+
+impl Crc32c {
+    /// Takes a checksum that was computed elsewhere.
+    pub const fn new(value: u32) -> Self {
+        Self(value)
+    }
+
+    /// Computes the checksum of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(u32::try_from(crc_fast::checksum(Crc32Iscsi, bytes)).expect("a CRC32C has 32 bits"))
+    }
+
+    /// The checksum of these bytes followed by `length` bytes whose checksum is `next`.
+    pub fn then(self, next: Self, length: u64) -> Self {
+        if length == 0 {
+            return self;
+        }
+        let sum = crc_fast::checksum_combine(Crc32Iscsi, self.0.into(), next.0.into(), length);
+        Self(u32::try_from(sum).expect("a CRC32C has 32 bits"))
+    }
+
+    /// The number.
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl fmt::Debug for Crc32c {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn golden_residues() {
+        for (content, x) in [
+            ("", 2),
+            ("a", 1),
+            ("b", 3),
+            ("abc", 2),
+            ("message digest", 0),
+        ] {
+            assert_eq!(
+                Md5Digest::of(content.as_bytes()).residue().get(),
+                x,
+                "{content:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn golden_digests() {
+        assert_eq!(
+            Md5Digest::of(b"").to_string(),
+            "d41d8cd98f00b204e9800998ecf8427e"
+        );
+        assert_eq!(
+            Md5Digest::of(b"abc").to_string(),
+            "900150983cd24fb0d6963f7d28e17f72"
+        );
+        // RFC 3720, B.4.
+        assert_eq!(Crc32c::of(b"123456789").get(), 0xe306_9283);
+        assert_eq!(Crc32c::of(&[0; 32]).get(), 0x8a91_36aa);
+        assert_eq!(Crc32c::of(b""), Crc32c::default());
+    }
+
+    #[test]
+    fn residue_is_the_digest_mod_4_for_every_last_byte() {
+        for last in 0..=255u8 {
+            let mut bytes = [0x5a; 16];
+            bytes[15] = last;
+            let number = u128::from_be_bytes(bytes);
+            assert_eq!(
+                u128::from(Md5Digest::new(bytes).residue().get()),
+                number % 4
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn checksums_combine(a: Vec<u8>, b: Vec<u8>, c: Vec<u8>) {
+            let whole = [&a[..], &b[..], &c[..]].concat();
+            let combined = Crc32c::of(&a)
+                .then(Crc32c::of(&b), b.len() as u64)
+                .then(Crc32c::of(&c), c.len() as u64);
+            prop_assert_eq!(combined, Crc32c::of(&whole));
+        }
+
+        #[test]
+        fn pieces_hash_like_the_whole(a: Vec<u8>, b: Vec<u8>) {
+            let mut hasher = Md5Hasher::new();
+            hasher.update(&a);
+            hasher.update(&b);
+            prop_assert_eq!(hasher.finish(), Md5Digest::of(&[a, b].concat()));
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! LIST: one cursor per node, merged by largest tag.
+//!
+//! A path is final when every node still taking part has passed it. Tombstones take part in
+//! the merge until the end, so that a node that missed a removal cannot bring a file back. A
+//! node that fails is left out from then on. Nothing is ever written.
+
+use std::collections::VecDeque;
+
+use crate::chunk::ChunkSet;
+use crate::digest::Residue;
+use crate::manifest::{Manifest, UploadId};
+use crate::name::FilePath;
+use crate::placement::{NodeId, PerNode};
+use crate::protocol::decide::{Verdict, View, decide};
+use crate::protocol::health::{Health, assess};
+use crate::tag::Tag;
+
+/// One path as one node lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The path.
+    pub path: FilePath,
+    /// Its newest version there.
+    pub tag: Tag,
+    /// Whether three nodes are known there to have it.
+    pub confirmed: bool,
+    /// The file; `None` for a tombstone.
+    pub file: Option<FileEntry>,
+}
+
+/// What a listing tells of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileEntry {
+    /// The upload.
+    pub upload: UploadId,
+    /// Length in bytes.
+    pub size: u64,
+    /// Turn of the placement table.
+    pub x: Residue,
+    /// Chunks of it on the node.
+    pub have: ChunkSet,
+    /// The manifest, where the full view was asked for.
+    pub manifest: Option<Manifest>,
+}
+
+/// One file of the merged listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// The path.
+    pub path: FilePath,
+    /// The version's place in the order of versions.
+    pub tag: Tag,
+    /// The file; its `have` is that of one node only.
+    pub file: FileEntry,
+    /// The chunks each node holds of this version; `None` for a node that did not answer.
+    pub nodes: PerNode<Option<ChunkSet>>,
+    /// What they say about its redundancy.
+    pub health: Health,
+    /// Three nodes could not be shown to have this version.
+    pub unconfirmed: bool,
+}
+
+#[derive(Debug)]
+enum Cursor {
+    Up { page: VecDeque<Entry>, more: bool },
+    Out,
+}
+
+/// One listing in progress.
+#[derive(Debug)]
+pub struct Listing {
+    cursors: PerNode<Cursor>,
+}
+
+impl Listing {
+    /// Starts with all four nodes taking part.
+    pub fn start() -> Self {
+        Self {
+            cursors: NodeId::ALL.map(|_| Cursor::Up {
+                page: VecDeque::new(),
+                more: true,
+            }),
+        }
+    }
+
+    /// The nodes whose next page is needed before anything more can be said.
+    pub fn wants(&self) -> Vec<NodeId> {
+        let empty = |id: &NodeId| match &self.cursors[id.index()] {
+            Cursor::Up { page, more } => *more && page.is_empty(),
+            Cursor::Out => false,
+        };
+        NodeId::ALL.into_iter().filter(empty).collect()
+    }
+
+    /// Takes a node's next page, in byte order; `more` tells whether others follow.
+    pub fn page(&mut self, id: NodeId, entries: Vec<Entry>, more: bool) {
+        if let Cursor::Up {
+            page,
+            more: expected,
+        } = &mut self.cursors[id.index()]
+        {
+            page.extend(entries);
+            *expected = more;
+        }
+    }
+
+    /// Leaves a node out from now on.
+    pub fn fail(&mut self, id: NodeId) {
+        self.cursors[id.index()] = Cursor::Out;
+    }
+
+    /// How many nodes take part.
+    pub fn taking_part(&self) -> usize {
+        self.cursors
+            .iter()
+            .filter(|cursor| matches!(cursor, Cursor::Up { .. }))
+            .count()
+    }
+
+    /// The next file in byte order. `None` when a page is wanted first, and at the end.
+    pub fn next_file(&mut self) -> Option<Listed> {
+        loop {
+            if !self.wants().is_empty() {
+                return None;
+            }
+            let heads = self.cursors.iter().filter_map(|cursor| match cursor {
+                Cursor::Up { page, .. } => page.front().map(|entry| &entry.path),
+                Cursor::Out => None,
+            });
+            let path = heads.min()?.clone();
+            if let Some(listed) = self.merge(&path) {
+                return Some(listed);
+            }
+        }
+    }
+
+    /// Takes `path` off every cursor and decides what it is; `None` for a removed file.
+    fn merge(&mut self, path: &FilePath) -> Option<Listed> {
+        let mut entries: PerNode<Option<Entry>> = [const { None }; 4];
+        let mut views = [View::Out; 4];
+        for id in NodeId::ALL {
+            let Cursor::Up { page, .. } = &mut self.cursors[id.index()] else {
+                continue;
+            };
+            let entry = page.pop_front_if(|entry| entry.path == *path);
+            views[id.index()] = View::Here {
+                tag: entry.as_ref().map(|entry| entry.tag),
+                confirmed: entry.as_ref().is_none_or(|entry| entry.confirmed),
+            };
+            entries[id.index()] = entry;
+        }
+        let (tag, unconfirmed) = decide_for_listing(&views)?;
+        let same = |entry: &Option<Entry>| entry.as_ref().filter(|entry| entry.tag == tag).cloned();
+        let Entry { path, file, .. } = entries.iter().find_map(same)?;
+        let file = file?;
+        let nodes = NodeId::ALL.map(|id| match views[id.index()] {
+            View::Here { .. } => Some(
+                same(&entries[id.index()])
+                    .and_then(|entry| entry.file)
+                    .map_or(ChunkSet::EMPTY, |file| file.have),
+            ),
+            View::Waiting | View::Out => None,
+        });
+        let health = assess(file.x, &nodes);
+        Some(Listed {
+            path,
+            tag,
+            file,
+            nodes,
+            health,
+            unconfirmed,
+        })
+    }
+}
+
+/// The tag to show, and whether to flag it. What a read would write back is shown flagged.
+fn decide_for_listing(views: &PerNode<View>) -> Option<(Tag, bool)> {
+    match decide(views) {
+        Verdict::Decided {
+            tag, unconfirmed, ..
+        } => Some((tag?, unconfirmed)),
+        Verdict::WriteBack { tag, .. } => Some((tag, true)),
+        Verdict::Wait | Verdict::Unavailable => {
+            let tags = views.iter().filter_map(|view| match view {
+                View::Here { tag, .. } => *tag,
+                View::Waiting | View::Out => None,
+            });
+            Some((tags.max()?, true))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
