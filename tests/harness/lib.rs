@@ -1,1 +1,36 @@
-//! The harness.
+//! Runs whole clusters of real processes for the scenarios.
+//!
+//! A [`Cluster`] is a directory with the files of a development cluster and up to four `dfsd`
+//! processes on free ports; [`Ctl`] runs `dfsctl` against it with a hard deadline. A [`Proxy`]
+//! between the two loses connections at a chosen byte, and [`NodeApi`] speaks to a node without
+//! `dfsctl`. All of them clean up when dropped, also while a test panics, and a cluster then
+//! prints the ends of its nodes' logs.
+//!
+//! Nothing here sleeps to let something happen: [`wait::until`] asks until it has happened,
+//! and panics when that takes too long.
+
+pub mod wait;
+
+pub mod seed;
+
+pub mod content;
+
+pub mod machine;
+
+mod ports;
+
+pub mod process;
+
+pub mod ctl;
+
+pub mod proxy;
+
+pub mod api;
+
+pub mod cluster;
+
+pub use api::NodeApi;
+pub use cluster::{Cluster, Programs};
+pub use ctl::{Ctl, Output};
+pub use proxy::Proxy;
+pub use seed::Rng;
