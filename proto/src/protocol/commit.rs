@@ -2,7 +2,7 @@
 //!
 //! A second tag is never chosen. A message that may or may not have arrived is sent again,
 //! the same; where the round cannot reach three nodes, what happened is unknown unless every
-//! node refused.
+//! node refused. Once it is over only a round that is done goes on, for its fourth node.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ pub enum CommitAnswer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Sent { attempt: u8, maybe: bool },
-    Waiting { maybe: bool },
+    Waiting { attempt: u8, maybe: bool },
     Acked,
     Refused,
     Failed { maybe: bool },
@@ -88,15 +88,16 @@ impl CommitRound {
             _ => return Next::Wait,
         };
         let state = &mut self.nodes[node.index()];
+        let again = attempt < ATTEMPTS && self.end.is_none_or(|end| end == End::Done);
         match answer {
             CommitAnswer::Acked => *state = State::Acked,
-            CommitAnswer::Refused(Refused::PrepareLost(other)) => {
-                *state = State::Waiting { maybe };
+            CommitAnswer::Refused(Refused::PrepareLost(other)) if again && self.end.is_none() => {
+                *state = State::Waiting { attempt, maybe };
                 return Next::Lost(other);
             }
             CommitAnswer::Refused(_) if maybe => *state = State::Failed { maybe },
             CommitAnswer::Refused(_) => *state = State::Refused,
-            CommitAnswer::NoAnswer if attempt < ATTEMPTS => {
+            CommitAnswer::NoAnswer if again => {
                 *state = State::Sent {
                     attempt: attempt + 1,
                     maybe: true,
@@ -119,8 +120,9 @@ impl CommitRound {
     pub fn resend(&mut self) -> Vec<NodeId> {
         let mut nodes = Vec::new();
         for node in NodeId::ALL {
-            if let State::Waiting { maybe } = self.nodes[node.index()] {
-                self.nodes[node.index()] = State::Sent { attempt: 1, maybe };
+            if let State::Waiting { attempt, maybe } = self.nodes[node.index()] {
+                let attempt = attempt + 1;
+                self.nodes[node.index()] = State::Sent { attempt, maybe };
                 nodes.push(node);
             }
         }
@@ -130,7 +132,7 @@ impl CommitRound {
     /// Gives up on the nodes that wait for [`Self::resend`]: what they ask for cannot be done.
     pub fn abandon_waiting(&mut self, now: Duration) -> Next {
         for state in &mut self.nodes {
-            if let State::Waiting { maybe } = *state {
+            if let State::Waiting { maybe, .. } = *state {
                 *state = if maybe {
                     State::Failed { maybe }
                 } else {

@@ -24,6 +24,9 @@ pub mod health;
 
 pub mod listing;
 
+#[cfg(test)]
+mod samples;
+
 use std::time::Duration;
 
 use crate::manifest::Incarnation;

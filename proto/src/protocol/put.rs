@@ -13,7 +13,7 @@ use crate::manifest::Incarnation;
 use crate::placement::{NodeId, PerNode, home_chunks};
 use crate::protocol::NodeRef;
 use crate::protocol::commit::{CommitAnswer, CommitRound, End, Next};
-use crate::tag::{Hlc, REPORTED_SKEW_MS, Tag, TagAnswer, choose_hlc};
+use crate::tag::{REPORTED_SKEW_MS, Tag, TagAnswer, choose_hlc};
 
 /// How often prepared data may be lost to a replaced disk before the PUT gives up.
 const MAX_LOST_PREPARES: u8 = 4;
@@ -55,7 +55,7 @@ pub enum Effect {
     Confirm(NodeId, Tag),
     /// This node's clock is this many milliseconds off the others'.
     ReportSkew(NodeId, u64),
-    /// The PUT is over. Confirms may still follow.
+    /// The PUT is over. After `Stored` the fourth Commit may be sent again and Confirms follow.
     Finish(Outcome),
 }
 
@@ -82,8 +82,8 @@ struct Node {
     prepared: ChunkSet,
     /// Chunks on their way to it.
     sending: ChunkSet,
-    /// Its latest answer.
-    answer: Option<Prepared>,
+    /// Its latest answer and when it came.
+    answer: Option<(Prepared, Duration)>,
     failed: bool,
 }
 
@@ -122,11 +122,10 @@ impl Put {
     pub fn on(&mut self, event: Event, now: Duration) -> Vec<Effect> {
         let mut effects = Vec::new();
         match event {
+            Event::Commit(id, answer) => self.on_commit(id, answer, now, &mut effects),
+            _ if self.finished => {}
             Event::Prepared(id, chunks, prepared) => {
-                let node = &mut self.nodes[id.index()];
-                node.sending = node.sending.minus(chunks);
-                node.prepared = node.prepared.union(chunks);
-                node.answer = Some(prepared);
+                self.on_prepared(id, chunks, prepared, now, &mut effects);
                 self.advance(now, &mut effects);
             }
             Event::PrepareFailed(id) => {
@@ -134,7 +133,6 @@ impl Put {
                 self.fail(id, &mut effects);
                 self.advance(now, &mut effects);
             }
-            Event::Commit(id, answer) => self.on_commit(id, answer, now, &mut effects),
             Event::Interrupted if self.round.is_none() => {
                 self.abort(Outcome::Interrupted, &mut effects);
             }
@@ -168,6 +166,38 @@ impl Put {
         }
         node.sending = node.sending.union(missing);
         Some(Effect::Prepare(id, missing))
+    }
+
+    /// An answer from another life of the node's disk means that what it held before is gone.
+    fn on_prepared(
+        &mut self,
+        id: NodeId,
+        chunks: ChunkSet,
+        prepared: Prepared,
+        now: Duration,
+        effects: &mut Vec<Effect>,
+    ) {
+        let node = &mut self.nodes[id.index()];
+        let before = node.answer.replace((prepared, now));
+        let lost = before.is_some_and(|(before, _)| before.incarnation != prepared.incarnation);
+        if lost {
+            node.prepared = ChunkSet::EMPTY;
+        }
+        node.sending = node.sending.minus(chunks);
+        node.prepared = node.prepared.union(chunks);
+        if lost && !node.failed {
+            self.send_lost(id, effects);
+        }
+    }
+
+    /// Sends again what a node lost with its disk.
+    fn send_lost(&mut self, id: NodeId, effects: &mut Vec<Effect>) {
+        self.lost += 1;
+        if self.lost > MAX_LOST_PREPARES {
+            self.fail(id, effects);
+        } else {
+            effects.extend(self.assign(id, ChunkSet::EMPTY));
+        }
     }
 
     /// Counts a node out and spills its chunks to the opposite node.
@@ -214,20 +244,24 @@ impl Put {
     }
 
     fn commit(&mut self, now: Duration, effects: &mut Vec<Effect>) {
-        let answers: Vec<TagAnswer> = self.answers().map(|(_, answer)| answer).collect();
+        let answers: Vec<TagAnswer> = self.answers().map(|(_, answer, _)| answer.tag).collect();
         let Some(hlc) = choose_hlc(&answers) else {
             return self.abort(Outcome::Refused, effects);
         };
-        let refusing: Vec<NodeId> = self
-            .answers()
-            .filter(|(_, answer)| hlc.is_future(answer.proposed.ms()))
-            .map(|(id, _)| id)
+        let clocks = self.clocks(now);
+        let refusing: Vec<(NodeId, u64)> = clocks
+            .iter()
+            .copied()
+            .filter(|(_, ms)| hlc.is_future(*ms))
             .collect();
         if !refusing.is_empty() {
-            refusing.into_iter().for_each(|id| self.fail(id, effects));
+            report_skew(&refusing, median(&clocks), effects);
+            for (id, _) in refusing {
+                self.fail(id, effects);
+            }
             return self.advance(now, effects);
         }
-        self.report_skew(hlc, effects);
+        report_skew(&clocks, median(&clocks), effects);
         let tag = Tag {
             hlc,
             writer: self.writer,
@@ -238,45 +272,32 @@ impl Put {
         effects.extend(NodeId::ALL.map(|id| Effect::Commit(id, tag, sources.clone())));
     }
 
-    fn answers(&self) -> impl Iterator<Item = (NodeId, TagAnswer)> {
+    /// The latest answers of the nodes that count, and when they came.
+    fn answers(&self) -> impl Iterator<Item = (NodeId, Prepared, Duration)> {
         NodeId::ALL.into_iter().filter_map(|id| {
             let node = &self.nodes[id.index()];
-            node.answer
-                .filter(|_| !node.failed)
-                .map(|answer| (id, answer.tag))
+            let (answer, at) = node.answer.filter(|_| !node.failed)?;
+            Some((id, answer, at))
         })
     }
 
-    fn report_skew(&self, hlc: Hlc, effects: &mut Vec<Effect>) {
-        let clocks: Vec<(NodeId, u64)> = self
-            .answers()
-            .map(|(id, answer)| (id, answer.proposed.ms()))
-            .collect();
-        let mut sorted: Vec<u64> = clocks.iter().map(|(_, ms)| *ms).collect();
-        sorted.sort_unstable();
-        let median = sorted
-            .get(sorted.len().saturating_sub(1) / 2)
-            .copied()
-            .unwrap_or(hlc.ms());
-        for (id, ms) in clocks {
-            let skew = ms.abs_diff(median);
-            if skew > REPORTED_SKEW_MS {
-                effects.push(Effect::ReportSkew(id, skew));
-            }
-        }
+    /// What the nodes' clocks show by now, in milliseconds since 1970. One node may have
+    /// answered long before another: chunks take the time they take.
+    fn clocks(&self, now: Duration) -> Vec<(NodeId, u64)> {
+        let clock = |(id, answer, at): (NodeId, Prepared, Duration)| {
+            let since = u64::try_from(now.saturating_sub(at).as_millis()).unwrap_or(u64::MAX);
+            (id, answer.tag.proposed.ms().saturating_add(since))
+        };
+        self.answers().map(clock).collect()
     }
 
     /// The nodes whose prepared data the Commit rests on.
     fn sources(&self) -> Vec<NodeRef> {
-        let source = |id: NodeId| {
-            let node = &self.nodes[id.index()];
-            let answer = node.answer.filter(|_| !node.failed)?;
-            Some(NodeRef {
-                node: id,
-                incarnation: answer.incarnation,
-            })
+        let source = |(node, answer, _): (NodeId, Prepared, Duration)| NodeRef {
+            node,
+            incarnation: answer.incarnation,
         };
-        NodeId::ALL.into_iter().filter_map(source).collect()
+        self.answers().map(source).collect()
     }
 
     fn resend(&mut self, tag: Tag, effects: &mut Vec<Effect>) {
@@ -301,8 +322,9 @@ impl Put {
         let (Some(round), Some(tag)) = (&mut self.round, self.tag) else {
             return;
         };
+        let before = round.acked(id);
         let next = round.answer(id, answer, now);
-        if self.finished && round.acked(id) && round.done() {
+        if self.finished && round.done() && !before && round.acked(id) {
             effects.push(Effect::Confirm(id, tag));
             return;
         }
@@ -328,16 +350,11 @@ impl Put {
         let node = &mut self.nodes[id.index()];
         let stale = node
             .answer
-            .is_none_or(|answer| answer.incarnation != other.incarnation);
+            .is_none_or(|(answer, _)| answer.incarnation != other.incarnation);
         if stale && !node.failed && node.sending.is_empty() {
-            self.lost += 1;
             node.prepared = ChunkSet::EMPTY;
             node.answer = None;
-            if self.lost > MAX_LOST_PREPARES {
-                self.fail(id, effects);
-            } else {
-                effects.extend(self.assign(id, ChunkSet::EMPTY));
-            }
+            self.send_lost(id, effects);
         }
         self.advance(now, effects);
     }
@@ -366,6 +383,23 @@ impl Put {
         }
         effects.extend(NodeId::ALL.map(Effect::Discard));
         effects.push(Effect::Finish(outcome));
+    }
+}
+
+/// The lower median of the clocks, or 0.
+fn median(clocks: &[(NodeId, u64)]) -> u64 {
+    let mut sorted: Vec<u64> = clocks.iter().map(|(_, ms)| *ms).collect();
+    sorted.sort_unstable();
+    let middle = sorted.len().saturating_sub(1) / 2;
+    sorted.get(middle).copied().unwrap_or_default()
+}
+
+fn report_skew(clocks: &[(NodeId, u64)], median: u64, effects: &mut Vec<Effect>) {
+    for (id, ms) in clocks {
+        let skew = ms.abs_diff(median);
+        if skew > REPORTED_SKEW_MS {
+            effects.push(Effect::ReportSkew(*id, skew));
+        }
     }
 }
 
