@@ -89,16 +89,13 @@ enum Answer {
     Here(Reply),
 }
 
-#[derive(Debug, Clone)]
-enum Phase {
-    Asking,
-    WritingBack {
-        tag: Tag,
-        holder: NodeId,
-        pending: Vec<NodeId>,
-        done: Vec<NodeId>,
-    },
-    Finished,
+/// How far the write-back to one node is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Written {
+    No,
+    Sent { source: NodeId },
+    Acked,
+    Failed,
 }
 
 /// One decision.
@@ -106,8 +103,10 @@ enum Phase {
 pub struct Read {
     answers: PerNode<Answer>,
     first_reply: Option<Duration>,
-    phase: Phase,
-    write_back: bool,
+    /// The version being written back.
+    target: Option<Version>,
+    written: PerNode<Written>,
+    finished: bool,
 }
 
 impl Read {
@@ -121,26 +120,28 @@ impl Read {
                 Answer::Waiting,
             ],
             first_reply: None,
-            phase: Phase::Asking,
-            write_back: true,
+            target: None,
+            written: [Written::No; 4],
+            finished: false,
         };
         (read, NodeId::ALL.map(Effect::Ask).to_vec())
     }
 
-    /// Takes an event; `now` is any monotonic clock.
+    /// Takes an event; `now` is any monotonic clock. What a node says first counts.
     pub fn on(&mut self, event: Event, now: Duration) -> Vec<Effect> {
         match event {
-            Event::Reply(id, reply) => {
+            Event::Reply(id, reply) if self.waiting(id) => {
                 self.answers[id.index()] = Answer::Here(*reply);
                 self.first_reply.get_or_insert(now);
             }
-            Event::Failed(id) => self.answers[id.index()] = Answer::Out,
-            Event::WriteBack(id, answer) => return self.on_write_back(id, answer, now),
+            Event::Failed(id) if self.waiting(id) => self.answers[id.index()] = Answer::Out,
+            Event::WriteBack(id, answer) => self.on_write_back(id, answer),
+            Event::Reply(..) | Event::Failed(_) => {}
         }
-        match self.phase {
-            Phase::Asking => self.look(now),
-            Phase::WritingBack { .. } | Phase::Finished => Vec::new(),
+        if self.finished {
+            return Vec::new();
         }
+        self.look(now)
     }
 
     /// The replies so far.
@@ -177,26 +178,26 @@ impl Read {
     }
 
     fn look(&mut self, now: Duration) -> Vec<Effect> {
-        let decide = if self.write_back {
-            decide
-        } else {
-            decide_without_write_back
-        };
-        match decide(&self.views()) {
+        let spread = self.target.clone().filter(|target| {
+            let nodes = self.count(|id| self.reached(id, target.tag));
+            nodes >= QUORUM
+        });
+        let verdict = decide(&self.views());
+        let decided = spread.is_some() || !matches!(verdict, Verdict::Wait | Verdict::Unavailable);
+        if decided && self.late(now) {
+            return self.ask_again();
+        }
+        if let Some(version) = spread {
+            return self.confirm(version);
+        }
+        match verdict {
             Verdict::Wait => Vec::new(),
             Verdict::Unavailable => self.finish(Outcome::Unavailable),
-            _ if self.late(now) => self.ask_again(),
             Verdict::Decided {
                 holder,
                 unconfirmed,
                 ..
-            } => {
-                let version = self.version(holder).cloned();
-                self.finish(Outcome::Decided {
-                    version,
-                    unconfirmed,
-                })
-            }
+            } => self.decided(holder, unconfirmed),
             Verdict::WriteBack { tag, holder } => self.write_back(tag, holder),
         }
     }
@@ -206,10 +207,18 @@ impl Read {
             .is_some_and(|first| now.saturating_sub(first) > T_OP)
     }
 
+    /// Starts again, but not while an answer is due that could be taken for a later one.
     fn ask_again(&mut self) -> Vec<Effect> {
+        if self.sending() {
+            return Vec::new();
+        }
         let (read, effects) = Self::start();
         *self = read;
         effects
+    }
+
+    fn count(&self, wanted: impl Fn(NodeId) -> bool) -> usize {
+        NodeId::ALL.into_iter().filter(|id| wanted(*id)).count()
     }
 
     fn version(&self, id: NodeId) -> Option<&Version> {
@@ -217,91 +226,107 @@ impl Read {
         reply.current.as_ref().map(|record| &record.version)
     }
 
-    fn write_back(&mut self, tag: Tag, holder: NodeId) -> Vec<Effect> {
-        let (Some(version), Some(source)) = (self.version(holder).cloned(), self.source(holder))
-        else {
-            return Vec::new();
-        };
-        let has = |id: &NodeId| self.version(*id).is_some_and(|version| version.tag == tag);
-        let answered = |id: &NodeId| self.replies()[id.index()].is_some();
-        let done: Vec<NodeId> = NodeId::ALL.into_iter().filter(has).collect();
-        let pending: Vec<NodeId> = NodeId::ALL
-            .into_iter()
-            .filter(|id| answered(id) && !has(id))
-            .collect();
-        let effects = pending
-            .iter()
-            .map(|to| Effect::WriteBack {
-                to: *to,
-                version: version.clone(),
-                source,
-            })
-            .collect();
-        self.phase = Phase::WritingBack {
-            tag,
-            holder,
-            pending,
-            done,
-        };
-        effects
+    /// Whether a node is known to have `tag`, the one being written back, or a larger one.
+    fn reached(&self, id: NodeId, tag: Tag) -> bool {
+        let has = |version: &Version| version.tag >= tag;
+        self.written[id.index()] == Written::Acked || self.version(id).is_some_and(has)
     }
 
-    fn source(&self, id: NodeId) -> Option<NodeRef> {
-        let incarnation = self.replies()[id.index()]?.incarnation;
-        Some(NodeRef {
-            node: id,
-            incarnation,
+    /// Whether the answer to a write-back is due.
+    fn sending(&self) -> bool {
+        let sent = |written: &Written| matches!(written, Written::Sent { .. });
+        self.written.iter().any(sent)
+    }
+
+    /// Writes back to all that answered without the version. Where three nodes cannot be
+    /// reached, waits for what may still be said, then decides without.
+    fn write_back(&mut self, tag: Tag, holder: NodeId) -> Vec<Effect> {
+        if self.target.as_ref().map(|target| target.tag) != Some(tag) {
+            if self.sending() {
+                return Vec::new();
+            }
+            self.target = self.version(holder).cloned();
+            self.written = [Written::No; 4];
+        }
+        let effects: Vec<Effect> = NodeId::ALL
+            .into_iter()
+            .filter_map(|to| self.write_back_to(to, tag, holder))
+            .collect();
+        let sent = |id: NodeId| matches!(self.written[id.index()], Written::Sent { .. });
+        let possible = self.count(|id| self.reached(id, tag) || sent(id)) >= QUORUM;
+        if possible || NodeId::ALL.into_iter().any(|id| self.waiting(id)) {
+            return effects;
+        }
+        match decide_without_write_back(&self.views()) {
+            Verdict::Decided {
+                holder,
+                unconfirmed,
+                ..
+            } => self.decided(holder, unconfirmed),
+            Verdict::Wait | Verdict::Unavailable | Verdict::WriteBack { .. } => Vec::new(),
+        }
+    }
+
+    fn write_back_to(&mut self, to: NodeId, tag: Tag, holder: NodeId) -> Option<Effect> {
+        let answered = self.replies()[to.index()].is_some();
+        if !answered || self.reached(to, tag) || self.written[to.index()] != Written::No {
+            return None;
+        }
+        let source = NodeRef {
+            node: holder,
+            incarnation: self.replies()[holder.index()]?.incarnation,
+        };
+        let version = self.target.clone()?;
+        self.written[to.index()] = Written::Sent { source: holder };
+        Some(Effect::WriteBack {
+            to,
+            version,
+            source,
         })
     }
 
-    fn on_write_back(&mut self, id: NodeId, answer: CommitAnswer, now: Duration) -> Vec<Effect> {
-        let Phase::WritingBack {
-            tag,
-            holder,
-            pending,
-            done,
-        } = &mut self.phase
-        else {
-            return Vec::new();
+    fn on_write_back(&mut self, id: NodeId, answer: CommitAnswer) {
+        let Written::Sent { source } = self.written[id.index()] else {
+            return;
         };
-        let (tag, holder) = (*tag, *holder);
-        pending.retain(|other| *other != id);
-        match answer {
-            CommitAnswer::Acked => done.push(id),
-            CommitAnswer::Refused(Refused::PrepareLost(lost)) => {
-                // The reply of the lost disk does not count; decide without it.
-                self.answers[lost.node.index()] = Answer::Out;
-                self.phase = Phase::Asking;
-                return self.look(now);
+        self.written[id.index()] = match answer {
+            CommitAnswer::Acked => Written::Acked,
+            CommitAnswer::Refused(Refused::PrepareLost(lost)) if lost.node == source => {
+                // The reply of the lost disk does not count; another node may have the version.
+                self.answers[source.index()] = Answer::Out;
+                Written::No
             }
-            CommitAnswer::Refused(_) | CommitAnswer::NoAnswer | CommitAnswer::NotSent => {}
-        }
-        if done.len() >= QUORUM {
-            let nodes = std::mem::take(done);
-            if self.late(now) {
-                return self.ask_again();
+            CommitAnswer::Refused(_) | CommitAnswer::NoAnswer | CommitAnswer::NotSent => {
+                Written::Failed
             }
-            let version = self.version(holder).cloned();
-            let mut effects: Vec<Effect> = nodes
-                .into_iter()
-                .map(|node| Effect::Confirm(node, tag))
-                .collect();
-            effects.extend(self.finish(Outcome::Decided {
-                version,
-                unconfirmed: false,
-            }));
-            return effects;
-        }
-        if done.len() + pending.len() < QUORUM {
-            self.write_back = false;
-            self.phase = Phase::Asking;
-            return self.look(now);
-        }
-        Vec::new()
+        };
+    }
+
+    /// Three nodes have what was written back.
+    fn confirm(&mut self, version: Version) -> Vec<Effect> {
+        let tag = version.tag;
+        let mut effects: Vec<Effect> = NodeId::ALL
+            .into_iter()
+            .filter(|id| self.reached(*id, tag))
+            .map(|id| Effect::Confirm(id, tag))
+            .collect();
+        effects.extend(self.finish(Outcome::Decided {
+            version: Some(version),
+            unconfirmed: false,
+        }));
+        effects
+    }
+
+    fn decided(&mut self, holder: NodeId, unconfirmed: bool) -> Vec<Effect> {
+        let version = self.version(holder).cloned();
+        self.finish(Outcome::Decided {
+            version,
+            unconfirmed,
+        })
     }
 
     fn finish(&mut self, outcome: Outcome) -> Vec<Effect> {
-        self.phase = Phase::Finished;
+        self.finished = true;
         vec![Effect::Finish(outcome)]
     }
 }
