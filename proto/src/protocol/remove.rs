@@ -34,7 +34,8 @@ pub enum Effect {
     Commit(NodeId, Version),
     /// Tell this node that the tombstone is on three nodes. Best effort.
     Confirm(NodeId, Tag),
-    /// The removal is over. Confirms may still follow.
+    /// The removal is over. After `Removed` the fourth Commit may be sent again and Confirms
+    /// follow.
     Finish(Outcome),
 }
 
@@ -85,6 +86,8 @@ impl Remove {
     pub fn on(&mut self, event: Event, now: Duration) -> Vec<Effect> {
         let mut effects = Vec::new();
         match event {
+            Event::Commit(id, answer) => self.on_commit(id, answer, now, &mut effects),
+            _ if self.finished => {}
             Event::Read(event) => {
                 for effect in self.read.on(event, now) {
                     match effect {
@@ -94,7 +97,6 @@ impl Remove {
                 }
                 self.try_commit(now, &mut effects);
             }
-            Event::Commit(id, answer) => self.on_commit(id, answer, now, &mut effects),
             Event::Interrupted if self.round.is_none() => {
                 self.finish(Outcome::Interrupted, &mut effects);
             }
@@ -189,8 +191,9 @@ impl Remove {
         let Some((round, version)) = &mut self.round else {
             return;
         };
+        let before = round.acked(id);
         match round.answer(id, answer, now) {
-            Next::Wait if round.acked(id) && round.done() => {
+            Next::Wait if round.done() && !before && round.acked(id) => {
                 effects.push(Effect::Confirm(id, version.tag));
             }
             Next::Wait => {}
