@@ -283,16 +283,15 @@ impl Row {
         if let Some(record) = self.committed(upload) {
             return Ok(FenceAnswer::Committed(record));
         }
-        let have = self.have(upload);
         let fenced = Upload {
-            have,
+            have: self.have(upload),
             state: UploadState::Fenced,
             since_ms: node.now_ms,
         };
-        self.uploads
-            .entry(upload)
-            .and_modify(|u| u.state = UploadState::Fenced)
-            .or_insert(fenced);
+        let upload = self.uploads.entry(upload).or_insert(fenced.clone());
+        if upload.state != UploadState::Fenced {
+            *upload = fenced;
+        }
         Ok(FenceAnswer::Fenced)
     }
 
