@@ -1,1 +1,206 @@
-//! The client of dfs.
+//! The client of dfs: stores, reads, lists and removes files on four nodes.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), dfs_client::Error> {
+//! use dfs_client::{Client, Config, Credentials, FilePath, GetOptions, PutOptions, UserName};
+//!
+//! let config = Config::load("dfs.yaml".as_ref())?;
+//! let user = UserName::new("alice").expect("a valid user name");
+//! let client = Client::connect(&config, Credentials::new(user, "secret")).await?;
+//!
+//! let path = FilePath::new("notes/today.txt").expect("a valid path");
+//! client.put_bytes(path.clone(), "hello".into(), PutOptions::default()).await?;
+//! client.get(path, "today.txt".as_ref(), GetOptions::default()).await?;
+//! client.close().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! `examples/roundtrip.rs` is the same as a program.
+//!
+//! The client talks to all four nodes itself. What must be decided is decided by the machines
+//! of [`dfs_proto::protocol`]; the modules here carry their messages. Every wait has a
+//! deadline. A client may be shared by any number of tasks; what they do at the same time
+//! shares round trips.
+
+mod config;
+
+mod error;
+
+mod random;
+
+mod connect;
+
+mod lane;
+
+mod source;
+
+mod upload;
+
+mod nodes;
+
+mod put;
+
+mod sink;
+
+mod look;
+
+mod transfer;
+
+mod get;
+
+mod list;
+
+mod remove;
+
+mod info;
+
+#[cfg(feature = "cli")]
+pub mod cli;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use dfs_proto::placement::PerNode;
+use tokio_util::sync::CancellationToken;
+
+pub use config::{Config, ConfigError};
+pub use connect::{Credentials, Notice, Notify};
+pub use dfs_proto::name::{FilePath, Prefix, UserName};
+pub use dfs_proto::protocol::health::{Health, readable_without};
+pub use dfs_proto::protocol::listing::Listed;
+pub use error::{Cause, Error, NodeError, Operation};
+pub use get::{GetOptions, GetReport, Pair};
+pub use info::NodeInfo;
+pub use list::{Lister, PathState};
+pub use put::{PutOptions, PutReport};
+pub use upload::Progress;
+
+use get::Output;
+use nodes::Nodes;
+use put::Input;
+
+/// How long [`Client::close`] waits for what goes on behind.
+const CLOSE_LIMIT: Duration = Duration::from_secs(1);
+
+/// A connection to a cluster, for one user.
+#[derive(Clone)]
+pub struct Client {
+    nodes: Arc<Nodes>,
+}
+
+impl Client {
+    /// Connects to the four nodes at once and logs in.
+    ///
+    /// Nodes that do not answer are left out; they are asked again when they are needed. Fails
+    /// only if every node that answered refused the credentials, or if a node is not the one
+    /// that the configuration says.
+    pub async fn connect(config: &Config, credentials: Credentials) -> Result<Self, Error> {
+        Self::connect_with(config, credentials, Arc::new(|_| {})).await
+    }
+
+    /// Connects as [`Client::connect`] does and tells `notify` about nodes that are left out.
+    pub async fn connect_with(
+        config: &Config,
+        credentials: Credentials,
+        notify: Notify,
+    ) -> Result<Self, Error> {
+        let nodes = Arc::new(Nodes::new(config, credentials, notify));
+        let errors: Vec<NodeError> = nodes.connect().await.into_iter().flatten().collect();
+        let wrong = |error: &&NodeError| matches!(error.cause, Cause::WrongNode { .. });
+        if let Some(wrong) = errors.iter().find(wrong) {
+            return Err(Error::WrongNode(wrong.clone()));
+        }
+        if errors.len() == 4 && errors.iter().any(|error| error.cause == Cause::Credentials) {
+            return Err(Error::Credentials);
+        }
+        Ok(Self { nodes })
+    }
+
+    /// Stores a local file under `path`.
+    ///
+    /// Returns when the file is on stable storage on three nodes and every chunk on two disks.
+    /// [`Error::Unavailable`], [`Error::Refused`], [`Error::Changed`]: nothing happened.
+    /// [`Error::Unknown`]: it may take effect, whole, or not.
+    pub async fn put(
+        &self,
+        local: &Path,
+        path: FilePath,
+        options: PutOptions,
+    ) -> Result<PutReport, Error> {
+        put::put(&self.nodes, path, Input::File(local), options).await
+    }
+
+    /// Stores bytes under `path`; else like [`Client::put`].
+    pub async fn put_bytes(
+        &self,
+        path: FilePath,
+        content: Bytes,
+        options: PutOptions,
+    ) -> Result<PutReport, Error> {
+        put::put(&self.nodes, path, Input::Bytes(content), options).await
+    }
+
+    /// Stores what `stream` yields under `path`; else like [`Client::put`]. The stream is
+    /// copied to a temporary file first, because placement depends on all of it.
+    pub async fn put_stream(
+        &self,
+        path: FilePath,
+        stream: Box<dyn std::io::Read + Send>,
+        options: PutOptions,
+    ) -> Result<PutReport, Error> {
+        put::put(&self.nodes, path, Input::Stream(stream), options).await
+    }
+
+    /// Reads `path` into a local file, which appears whole or not at all.
+    ///
+    /// [`Error::NotFound`], [`Error::Incomplete`] and [`Error::Corrupt`] leave it as it was.
+    pub async fn get(
+        &self,
+        path: FilePath,
+        local: &Path,
+        options: GetOptions,
+    ) -> Result<GetReport, Error> {
+        get::get(&self.nodes, path, Output::File(local), options).await
+    }
+
+    /// Reads `path` into a stream, in order. After an error some of it may have been written.
+    pub async fn get_stream(
+        &self,
+        path: FilePath,
+        stream: Box<dyn std::io::Write + Send>,
+        options: GetOptions,
+    ) -> Result<GetReport, Error> {
+        get::get(&self.nodes, path, Output::Stream(stream), options).await
+    }
+
+    /// Lists the files whose paths start with `prefix`. With `full`, manifests are listed too.
+    pub fn list(&self, prefix: Prefix, full: bool) -> Lister {
+        Lister::start(self.nodes.clone(), prefix, full)
+    }
+
+    /// Tells what all reachable nodes know of `path`.
+    pub async fn stat(&self, path: &FilePath) -> Result<PathState, Error> {
+        list::stat(&self.nodes, path).await
+    }
+
+    /// Removes `path`. [`Error::NotFound`] if there is no such file.
+    pub async fn remove(&self, path: FilePath, cancel: &CancellationToken) -> Result<(), Error> {
+        remove::remove(&self.nodes, path, cancel).await
+    }
+
+    /// Asks the four nodes how they are.
+    pub async fn node_info(&self) -> PerNode<Result<NodeInfo, NodeError>> {
+        info::info(&self.nodes).await
+    }
+
+    /// Gives what goes on behind (confirmations, the fourth node's commit, clean-up) up to a
+    /// second to end. Nothing depends on it.
+    pub async fn close(self) {
+        let background = self.nodes.background();
+        background.close();
+        let _ = tokio::time::timeout(CLOSE_LIMIT, background.wait()).await;
+    }
+}

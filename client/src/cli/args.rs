@@ -1,0 +1,156 @@
+//! What a user may type.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+/// Store, read, list and remove files on a dfs cluster.
+#[derive(Parser)]
+#[command(name = "dfsctl", version, max_term_width = 100, after_help = EXAMPLES)]
+pub(super) struct Args {
+    #[command(flatten)]
+    pub(super) global: Global,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  dfsctl put report.pdf                 store report.pdf as report.pdf
+  dfsctl put *.log logs/                store several files under logs/
+  dfsctl put -r photos                  store a folder
+  dfsctl get report.pdf                 read it into the current folder
+  dfsctl get notes.txt - | less         read it to stdout
+  dfsctl list -l logs/                  size, time and state of what is under logs/
+  dfsctl stat report.pdf                which node holds what, and what may still fail
+
+Exit codes:
+  0 ok · 1 other failure · 2 usage or configuration · 3 not found · 4 credentials refused ·
+  5 not enough nodes · 6 corrupt data · 7 outcome unknown · 8 some of several files failed ·
+  130 interrupted";
+
+/// Flags of all commands.
+#[derive(ClapArgs, Clone)]
+pub(super) struct Global {
+    /// Configuration [default: ./dfs.yaml, then $XDG_CONFIG_HOME/dfs/dfs.yaml]
+    #[arg(long, global = true, env = "DFS_CONFIG", value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// User [default: the configuration's]
+    #[arg(long, global = true, env = "DFS_USER", value_name = "NAME")]
+    pub(super) user: Option<String>,
+    /// File whose first line is the password [default: DFS_PASSWORD, the configuration's, a prompt]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) password_file: Option<PathBuf>,
+    /// How to print results
+    #[arg(long, global = true, value_enum, default_value_t = Output::Text)]
+    pub(super) output: Output,
+}
+
+/// How results are printed.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Output {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// The commands.
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Store files
+    Put(PutArgs),
+    /// Read files
+    Get(GetArgs),
+    /// List files
+    #[command(visible_alias = "ls")]
+    List(ListArgs),
+    /// Tell which node holds what of a file, and what may fail without losing it
+    Stat {
+        /// Remote path
+        remote: OsString,
+    },
+    /// Remove files
+    Rm(RmArgs),
+    /// Tell how the four nodes are
+    Status,
+    /// Type commands at a prompt
+    Shell,
+    /// Print a completion script
+    Completions {
+        /// For which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// put
+#[derive(ClapArgs)]
+pub(super) struct PutArgs {
+    /// Store a folder and what is in it
+    #[arg(short, long)]
+    pub(super) recursive: bool,
+    /// Print one JSON line about the traffic of each file on stderr
+    #[arg(long)]
+    pub(super) stats: bool,
+    /// Local files, then the remote path; a single one is stored under its base name. `-` is
+    /// stdin. A remote path ending in `/` takes base names
+    #[arg(required = true, value_name = "LOCAL [LOCAL…] [REMOTE]")]
+    pub(super) paths: Vec<OsString>,
+}
+
+/// get
+#[derive(ClapArgs)]
+pub(super) struct GetArgs {
+    /// Read all files under a remote folder
+    #[arg(short, long)]
+    pub(super) recursive: bool,
+    /// Take the data from these two nodes only
+    #[arg(long, value_enum)]
+    pub(super) pair: Option<PairArg>,
+    /// Fail if three nodes cannot be shown to have the newest version
+    #[arg(long)]
+    pub(super) strict: bool,
+    /// Check the MD5 of the whole file as well
+    #[arg(long)]
+    pub(super) verify: bool,
+    /// Print one JSON line about the traffic of each file on stderr
+    #[arg(long)]
+    pub(super) stats: bool,
+    /// Remote path
+    pub(super) remote: OsString,
+    /// Local file or folder; `-` is stdout [default: the base name, here]
+    pub(super) local: Option<PathBuf>,
+}
+
+/// A pair of opposite nodes.
+#[derive(ValueEnum, Clone, Copy)]
+pub(super) enum PairArg {
+    /// Nodes 1 and 3.
+    #[value(name = "1,3", alias = "3,1")]
+    Odd,
+    /// Nodes 2 and 4.
+    #[value(name = "2,4", alias = "4,2")]
+    Even,
+}
+
+/// list
+#[derive(ClapArgs)]
+pub(super) struct ListArgs {
+    /// Print size, time and state as well
+    #[arg(short, long)]
+    pub(super) long: bool,
+    /// Only paths that start with this text
+    pub(super) prefix: Option<OsString>,
+}
+
+/// rm
+#[derive(ClapArgs)]
+pub(super) struct RmArgs {
+    /// Remove all files under remote folders
+    #[arg(short, long)]
+    pub(super) recursive: bool,
+    /// Remote paths
+    #[arg(required = true)]
+    pub(super) remotes: Vec<OsString>,
+}

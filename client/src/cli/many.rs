@@ -1,0 +1,71 @@
+//! Several files in one command: a bounded number at once, each told on its own.
+
+use std::ffi::{OsStr, OsString};
+use std::future::Future;
+use std::os::unix::ffi::OsStrExt;
+
+use futures_util::stream::{self, StreamExt};
+
+use super::exit::{Exit, report, sum_up};
+use crate::{Error, FilePath};
+
+/// Small files at once.
+const AT_ONCE: usize = 64;
+
+/// Runs one job per file and sums up; every error is told.
+pub(super) async fn run<T, F, Fut>(
+    files: impl IntoIterator<Item = T>,
+    at_once: usize,
+    job: F,
+) -> Exit
+where
+    F: Fn(T) -> Fut,
+    Fut: Future<Output = Result<(), Error>>,
+{
+    let exits: Vec<Exit> = stream::iter(files)
+        .map(|file| async {
+            match job(file).await {
+                Ok(()) => Exit::Ok,
+                Err(error) => report(&error),
+            }
+        })
+        .buffer_unordered(at_once)
+        .collect()
+        .await;
+    sum_up(&exits)
+}
+
+/// How many files of this mean length to move at once: many small ones, few large ones.
+pub(super) fn at_once(files: usize, bytes: u64) -> usize {
+    const LARGE: u64 = 1 << 20;
+    match bytes.checked_div(files as u64) {
+        Some(mean) if mean > 16 * LARGE => 2,
+        Some(mean) if mean > LARGE => 8,
+        _ => AT_ONCE,
+    }
+}
+
+/// A remote path as the user typed it.
+pub(super) fn remote_path(text: &OsStr) -> Result<FilePath, Error> {
+    FilePath::from_bytes(text.as_bytes())
+        .map_err(|source| Error::Name { path: text.to_string_lossy().into_owned(), source })
+}
+
+/// A remote folder as the user typed it, without the slash at its end.
+pub(super) fn remote_folder(text: &OsStr) -> Result<FilePath, Error> {
+    let bytes = text.as_bytes();
+    remote_path(OsStr::from_bytes(bytes.strip_suffix(b"/").unwrap_or(bytes)))
+}
+
+/// `folder/name`, or `name` without a folder.
+pub(super) fn under(folder: Option<&FilePath>, name: &OsStr) -> Result<FilePath, Error> {
+    match folder {
+        None => remote_path(name),
+        Some(folder) => {
+            let mut path = OsString::from(folder.as_str());
+            path.push("/");
+            path.push(name);
+            remote_path(&path)
+        }
+    }
+}

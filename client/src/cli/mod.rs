@@ -1,0 +1,115 @@
+//! The program dfsctl.
+//!
+//! Raw flags become [`settings::Settings`]; a command runs and yields an [`exit::Exit`]. Data
+//! goes to stdout, talk to stderr.
+
+mod args;
+
+mod exit;
+
+mod settings;
+
+mod interrupt;
+
+mod progress;
+
+mod output;
+
+mod many;
+
+mod put;
+
+mod get;
+
+mod list;
+
+mod remove;
+
+mod status;
+
+mod shell;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+use tokio_util::sync::CancellationToken;
+
+use crate::{Client, Error};
+use args::{Args, Command};
+use exit::{Exit, complain};
+use settings::Settings;
+
+/// What every command works with.
+struct Context {
+    client: Client,
+    settings: Settings,
+    cancel: CancellationToken,
+}
+
+/// Runs the program with its arguments; the result is its exit code.
+pub fn run() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            // Help and version are no mistakes; a closed pipe is none either.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Ok.into() };
+        }
+    };
+    if let Command::Completions { shell } = args.command {
+        clap_complete::generate(shell, &mut Args::command(), "dfsctl", &mut std::io::stdout());
+        return Exit::Ok.into();
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            complain(&format!("cannot start: {error}"));
+            return Exit::Other.into();
+        }
+    };
+    let exit = runtime.block_on(start(args));
+    // A blocking read of a terminal or a pipe must not keep the program alive.
+    runtime.shutdown_background();
+    exit.into()
+}
+
+async fn start(args: Args) -> Exit {
+    let cancel = interrupt::listen();
+    let settings = match Settings::new(&args.global) {
+        Ok(settings) => settings,
+        Err(mistake) => {
+            complain(&mistake);
+            return Exit::Usage;
+        }
+    };
+    let client = tokio::select! {
+        client = settings.connect() => client,
+        () = cancel.cancelled() => Err(Error::Interrupted),
+    };
+    let client = match client {
+        Ok(client) => client,
+        Err(error) => return exit::report(&error),
+    };
+    let context = Context { client, settings, cancel };
+    let exit = match args.command {
+        Command::Shell => shell::run(&context).await,
+        command => execute(&context, command).await,
+    };
+    context.client.close().await;
+    exit
+}
+
+async fn execute(context: &Context, command: Command) -> Exit {
+    match command {
+        Command::Put(args) => put::run(context, args).await,
+        Command::Get(args) => get::run(context, args).await,
+        Command::List(args) => list::list(context, args).await,
+        Command::Stat { remote } => list::stat(context, remote).await,
+        Command::Rm(args) => remove::run(context, args).await,
+        Command::Status => status::run(context).await,
+        Command::Shell | Command::Completions { .. } => {
+            complain("this command does not work inside the shell");
+            Exit::Usage
+        }
+    }
+}

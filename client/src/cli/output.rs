@@ -1,0 +1,173 @@
+//! Results as text for people and as JSON for programs.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use dfs_proto::placement::{NodeId, PerNode};
+use serde_json::{Value, json};
+
+use crate::{Health, Listed, NodeError, NodeInfo, readable_without};
+
+/// One line of `list`.
+pub(super) fn list_line(file: &Listed, long: bool) -> String {
+    let mark = match file.health {
+        Health::Complete | Health::Degraded => "",
+        Health::Incomplete | Health::Unknown => " [incomplete]",
+    };
+    if !long {
+        return format!("{}{mark}", file.path);
+    }
+    let modified = file.file.manifest.as_ref().map_or("-", |manifest| manifest.modified());
+    let flag = if file.unconfirmed { ", unconfirmed" } else { "" };
+    let state = format!("{}{flag}", file.health.word());
+    format!(
+        "{:>14}  {:<20}  {state:<10}  {}{mark}",
+        file.file.size,
+        short_time(modified),
+        file.path
+    )
+}
+
+/// A time to the second.
+fn short_time(time: &str) -> String {
+    match time.parse::<jiff::Timestamp>() {
+        Ok(time) => time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        Err(_) => time.to_owned(),
+    }
+}
+
+/// A file as JSON: the same object for `list` and `stat`.
+pub(super) fn file_json(file: &Listed) -> Value {
+    let manifest = file.file.manifest.as_ref();
+    let nodes = file
+        .nodes
+        .map(|have| have.map(|have| have.iter().map(|chunk| chunk.get()).collect::<Vec<u8>>()));
+    json!({
+        "path": file.path.as_str(),
+        "size": file.file.size,
+        "md5": manifest.map(|manifest| manifest.md5().to_string()),
+        "modified": manifest.map(|manifest| manifest.modified()),
+        "state": file.health.word(),
+        "unconfirmed": file.unconfirmed,
+        "x": file.file.x.get(),
+        "nodes": nodes,
+    })
+}
+
+/// The answer to `stat`.
+pub(super) fn stat_text(file: &Listed) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: &str| {
+        writeln!(text, "{name:<10} {value}").expect("a string takes all text");
+    };
+    line("path", file.path.as_str());
+    line("size", &file.file.size.to_string());
+    if let Some(manifest) = &file.file.manifest {
+        line("md5", &manifest.md5().to_string());
+        line("modified", manifest.modified());
+        for (key, value) in manifest.metadata() {
+            line("note", &format!("{key}: {}", value.escape_debug()));
+        }
+    }
+    line("x", &file.file.x.get().to_string());
+    line("version", &file.tag.to_string());
+    let flag = if file.unconfirmed { ", not shown to be on three nodes" } else { "" };
+    line("state", &format!("{}{flag}", file.health.word()));
+    for id in NodeId::ALL {
+        let held = match file.nodes[id.index()] {
+            None => "no answer".to_owned(),
+            Some(have) if have.is_empty() => "no chunk".to_owned(),
+            Some(have) => format!("chunks {have}"),
+        };
+        line(&format!("node {id}"), &held);
+    }
+    line("survives", &survives(&file.nodes));
+    text
+}
+
+/// Which further losses leave the file readable.
+fn survives(have: &PerNode<Option<dfs_proto::chunk::ChunkSet>>) -> String {
+    if !readable_without(have, &[]) {
+        return "nothing: it cannot be read now".to_owned();
+    }
+    let up = || NodeId::ALL.into_iter().filter(|id| have[id.index()].is_some());
+    let single = up().filter(|id| readable_without(have, &[*id])).map(|id| id.to_string());
+    let single: Vec<String> = single.collect();
+    let pairs: Vec<String> = up()
+        .flat_map(|a| up().filter(move |b| a < *b).map(move |b| (a, b)))
+        .filter(|(a, b)| readable_without(have, &[*a, *b]))
+        .map(|(a, b)| format!("{a}+{b}"))
+        .collect();
+    match (single.is_empty(), pairs.is_empty()) {
+        (true, _) => "no further loss".to_owned(),
+        (false, true) => format!("the loss of node {}", single.join(" or ")),
+        (false, false) => {
+            format!("the loss of node {}, or of nodes {}", single.join(" or "), pairs.join(" or "))
+        }
+    }
+}
+
+/// The answer to `status`.
+pub(super) fn status_text(infos: &PerNode<Result<NodeInfo, NodeError>>) -> String {
+    let mut text = String::new();
+    for (id, info) in NodeId::ALL.into_iter().zip(infos) {
+        let line = match info {
+            Ok(info) => {
+                let status = if info.identity.rejoining { "rejoining" } else { "serving" };
+                format!(
+                    "node {id}  {status:<9}  version {}  up {} s  free {} of {}  pending {}  life {}",
+                    info.version,
+                    info.uptime_seconds,
+                    gib(info.disk_free_bytes),
+                    gib(info.disk_total_bytes),
+                    info.pending_uploads,
+                    &info.identity.incarnation.to_string()[..8],
+                )
+            }
+            Err(error) => format!("node {id}  down       {}: {}", error.address, error.cause),
+        };
+        writeln!(text, "{line}").expect("a string takes all text");
+    }
+    text
+}
+
+fn gib(bytes: u64) -> String {
+    const TENTH: u64 = (1 << 30) / 10;
+    format!("{}.{} GiB", bytes / TENTH / 10, bytes / TENTH % 10)
+}
+
+/// The answer to `status` as JSON: an array of four.
+pub(super) fn status_json(infos: &PerNode<Result<NodeInfo, NodeError>>) -> Value {
+    let node = |(id, info): (NodeId, &Result<NodeInfo, NodeError>)| match info {
+        Ok(info) => json!({
+            "node": id.get(),
+            "status": if info.identity.rejoining { "rejoining" } else { "serving" },
+            "cluster": info.identity.cluster.as_str(),
+            "incarnation": info.identity.incarnation.to_string(),
+            "boot": info.identity.boot,
+            "version": info.version,
+            "uptime_seconds": info.uptime_seconds,
+            "disk_total_bytes": info.disk_total_bytes,
+            "disk_free_bytes": info.disk_free_bytes,
+            "clock_ms": info.clock_ms,
+            "pending_uploads": info.pending_uploads,
+        }),
+        Err(error) => json!({
+            "node": id.get(),
+            "status": "down",
+            "error": error.to_string(),
+        }),
+    };
+    NodeId::ALL.into_iter().zip(infos).map(node).collect()
+}
+
+/// The line of `--stats`.
+pub(super) fn stats(bytes: u64, per_node: PerNode<u64>, rounds: u32, elapsed: Duration) {
+    let line = json!({
+        "bytes": bytes,
+        "per_node": per_node,
+        "rounds": rounds,
+        "seconds": elapsed.as_secs_f64(),
+    });
+    eprintln!("{line}");
+}

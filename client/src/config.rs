@@ -1,0 +1,175 @@
+//! The client's configuration: four addresses, a user, a password.
+
+use std::path::{Path, PathBuf};
+
+use dfs_proto::name::{ClusterName, UserName};
+use dfs_proto::placement::PerNode;
+use serde::Deserialize;
+
+/// Why a configuration cannot be used. Names the file and what to change in it.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {}: {source}; write one, or name another with --config", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not the YAML it should be.
+    #[error("{}: {source}", path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// What and where.
+        source: serde_yaml::Error,
+    },
+    /// Values that cannot be used.
+    #[error("{}: {}", path.display(), mistakes.join("; "))]
+    Values {
+        /// The file.
+        path: PathBuf,
+        /// All of them.
+        mistakes: Vec<String>,
+    },
+    /// The password file cannot be read.
+    #[error("cannot read the password file {}: {source}", path.display())]
+    PasswordFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// What the file says.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawConfig {
+    cluster: String,
+    nodes: Vec<String>,
+    user: Option<String>,
+    password_file: Option<PathBuf>,
+    tls: Option<serde_yaml::Value>,
+}
+
+/// What the client may rely on.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The cluster that every node must belong to.
+    pub cluster: ClusterName,
+    /// `HOST:PORT` of nodes 1 to 4, in order.
+    pub nodes: PerNode<String>,
+    /// The user, if the file names one.
+    pub user: Option<UserName>,
+    /// A file whose first line is the password.
+    pub password_file: Option<PathBuf>,
+}
+
+impl Config {
+    /// Reads `file`. Relative paths in it are relative to its directory.
+    pub fn load(file: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(file)
+            .map_err(|source| ConfigError::Read { path: file.to_owned(), source })?;
+        let raw: RawConfig = serde_yaml::from_str(&text)
+            .map_err(|source| ConfigError::Syntax { path: file.to_owned(), source })?;
+        let directory = file.parent().unwrap_or(Path::new(""));
+        Self::check(raw, directory)
+            .map_err(|mistakes| ConfigError::Values { path: file.to_owned(), mistakes })
+    }
+
+    /// Reports every mistake, not only the first.
+    fn check(raw: RawConfig, directory: &Path) -> Result<Self, Vec<String>> {
+        let mut mistakes = Vec::new();
+        let cluster = ClusterName::new(&*raw.cluster)
+            .map_err(|error| mistakes.push(format!("cluster: {error}")))
+            .ok();
+        let user = raw.user.and_then(|user| {
+            UserName::new(user).map_err(|error| mistakes.push(format!("user: {error}"))).ok()
+        });
+        for (place, address) in raw.nodes.iter().enumerate() {
+            if let Some(mistake) = address_mistake(address) {
+                mistakes.push(format!("nodes: entry {} '{address}' {mistake}", place + 1));
+            } else if raw.nodes[..place].contains(address) {
+                mistakes.push(format!("nodes: '{address}' is there twice"));
+            }
+        }
+        let nodes = PerNode::<String>::try_from(raw.nodes)
+            .map_err(|nodes| {
+                let found = nodes.len();
+                mistakes.push(format!("nodes: {found} addresses, exactly four are needed"));
+            })
+            .ok();
+        if raw.tls.is_some() {
+            mistakes.push("tls: this version speaks plaintext only; remove the entry".to_owned());
+        }
+        match (cluster, nodes, mistakes.is_empty()) {
+            (Some(cluster), Some(nodes), true) => {
+                let password_file = raw.password_file.map(|file| directory.join(file));
+                Ok(Self { cluster, nodes, user, password_file })
+            }
+            _ => Err(mistakes),
+        }
+    }
+
+    /// Reads the password from `file`: its first line.
+    pub fn read_password(file: &Path) -> Result<String, ConfigError> {
+        let text = std::fs::read_to_string(file)
+            .map_err(|source| ConfigError::PasswordFile { path: file.to_owned(), source })?;
+        Ok(text.lines().next().unwrap_or_default().to_owned())
+    }
+}
+
+fn address_mistake(address: &str) -> Option<&'static str> {
+    let (host, port) = match address.rsplit_once(':') {
+        Some(parts) => parts,
+        None => return Some("has no port; write HOST:PORT"),
+    };
+    match port.parse::<u16>() {
+        _ if host.is_empty() || host.contains('/') => Some("has no host; write HOST:PORT"),
+        Ok(1..) => None,
+        _ => Some("has no port between 1 and 65535"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Config, String> {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("dfs.yaml");
+        std::fs::write(&file, text).unwrap();
+        Config::load(&file)
+            .map_err(|error| error.to_string().replace(&format!("{}", file.display()), "FILE"))
+    }
+
+    const GOOD: &str = "cluster: c\nnodes: [a:1, b:2, c:3, d:4]\nuser: alice\npassword_file: p\n";
+
+    #[test]
+    fn takes_a_good_file_and_resolves_paths_beside_it() {
+        let config = load(GOOD).unwrap();
+        assert_eq!(config.nodes[3], "d:4");
+        assert!(config.password_file.unwrap().is_absolute());
+    }
+
+    #[test]
+    fn names_the_file_and_every_mistake() {
+        let text = "cluster: a b\nnodes: [a:1, 'b', 'c:99999', a:1]\nuser: Alice\n";
+        let message = load(text).unwrap_err();
+        for part in ["FILE", "cluster:", "user:", "entry 2", "entry 3", "'a:1' is there twice"] {
+            assert!(message.contains(part), "{part} not in {message}");
+        }
+        assert!(load("cluster: c\nnodes: [a:1]").unwrap_err().contains("exactly four"));
+        assert!(load(&format!("{GOOD}tls: {{ca: x}}")).unwrap_err().contains("plaintext"));
+    }
+
+    #[test]
+    fn names_the_place_of_what_is_not_understood() {
+        assert!(load("").unwrap_err().starts_with("FILE: "));
+        assert!(load("cluster: [").unwrap_err().contains("line"));
+        let unknown = load(&format!("{GOOD}colour: red\n")).unwrap_err();
+        assert!(unknown.contains("colour") && unknown.contains("line 5"), "{unknown}");
+    }
+}

@@ -1,0 +1,289 @@
+//! One node as the client sees it: connection, token, identity, deadlines.
+//!
+//! A node is connected and logged in to when it is first needed, once for all who wait for
+//! it. A failure is remembered for a while, so that a dead node costs its deadline once and
+//! not once per file. A token that the node forgot in a restart is renewed once.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dfs_proto::identity::Identity;
+use dfs_proto::name::{ClusterName, UserName};
+use dfs_proto::placement::NodeId;
+use dfs_proto::wire::pb::dfs_service_client::DfsServiceClient;
+use dfs_proto::wire::status::Reason;
+use dfs_proto::wire::{
+    CONNECTION_WINDOW_BYTES, MAX_MESSAGE_BYTES, STREAM_WINDOW_BYTES, convert, pb,
+};
+use tokio::sync::Mutex;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Response, Status};
+
+use crate::error::{Cause, NodeError};
+
+/// Limit for a connection, as users of the original expect.
+pub(crate) const CONNECT_LIMIT: Duration = Duration::from_secs(1);
+/// Limit for a login: passwords are hashed slowly on purpose, and logins queue.
+const AUTHENTICATE_LIMIT: Duration = Duration::from_secs(10);
+/// Limit for an answer to a unary call.
+pub(crate) const UNARY_LIMIT: Duration = Duration::from_secs(5);
+/// Limit for the next sign of progress on a stream.
+pub(crate) const PROGRESS_LIMIT: Duration = Duration::from_secs(10);
+/// How long a node that failed to connect is left alone.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
+
+/// User and password. Has no `Debug`.
+pub struct Credentials {
+    user: UserName,
+    password: String,
+}
+
+impl Credentials {
+    /// Takes a user and his password.
+    pub fn new(user: UserName, password: impl Into<String>) -> Self {
+        Self { user, password: password.into() }
+    }
+}
+
+/// What a client tells while it works; shown to people, never acted on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// A node takes no part.
+    LeftOut(NodeError),
+    /// A node's clock is this many milliseconds off.
+    Skew(NodeId, u64),
+}
+
+/// Takes notices; called from any task, must not block.
+pub type Notify = Arc<dyn Fn(Notice) + Send + Sync>;
+
+/// A connection that has logged in.
+#[derive(Clone)]
+pub(crate) struct Session {
+    client: DfsServiceClient<Channel>,
+    bearer: MetadataValue<Ascii>,
+    number: u64,
+}
+
+impl Session {
+    /// A request with the token and, for the server, the deadline.
+    pub(crate) fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.metadata_mut().insert("authorization", self.bearer.clone());
+        request
+    }
+
+    pub(crate) fn client(&self) -> DfsServiceClient<Channel> {
+        self.client.clone()
+    }
+}
+
+enum State {
+    Idle,
+    Up(Session),
+    Down { since: Instant, error: NodeError },
+}
+
+/// One of the four nodes.
+pub(crate) struct Node {
+    id: NodeId,
+    address: String,
+    cluster: ClusterName,
+    credentials: Arc<Credentials>,
+    notify: Notify,
+    /// Held while connecting, so that all who need the node share one attempt; an attempt has
+    /// a deadline, so nobody waits for ever.
+    state: Mutex<State>,
+}
+
+impl Node {
+    pub(crate) fn new(
+        id: NodeId,
+        address: String,
+        cluster: ClusterName,
+        credentials: Arc<Credentials>,
+        notify: Notify,
+    ) -> Self {
+        Self { id, address, cluster, credentials, notify, state: Mutex::new(State::Idle) }
+    }
+
+    pub(crate) fn id(&self) -> NodeId {
+        self.id
+    }
+
+    pub(crate) fn error(&self, cause: Cause) -> NodeError {
+        NodeError { node: self.id, address: self.address.clone(), cause }
+    }
+
+    pub(crate) fn notify(&self, notice: Notice) {
+        (self.notify)(notice);
+    }
+
+    /// The session, connecting and logging in if there is none.
+    pub(crate) async fn session(&self) -> Result<Session, NodeError> {
+        let mut state = self.state.lock().await;
+        let number = match &*state {
+            State::Up(session) => return Ok(session.clone()),
+            State::Down { since, error } if since.elapsed() < RETRY_AFTER => {
+                return Err(error.clone());
+            }
+            State::Idle | State::Down { .. } => 1,
+        };
+        self.log_in(&mut state, number).await
+    }
+
+    /// A session other than `old`, which the node does not know any more.
+    async fn renew(&self, old: &Session) -> Result<Session, NodeError> {
+        let mut state = self.state.lock().await;
+        match &*state {
+            State::Up(session) if session.number != old.number => Ok(session.clone()),
+            _ => self.log_in(&mut state, old.number + 1).await,
+        }
+    }
+
+    async fn log_in(&self, state: &mut State, number: u64) -> Result<Session, NodeError> {
+        match self.try_log_in(number).await {
+            Ok(session) => {
+                *state = State::Up(session.clone());
+                Ok(session)
+            }
+            Err(cause) => {
+                let error = self.error(cause);
+                let known = matches!(&*state, State::Down { error: old, .. } if *old == error);
+                if !known {
+                    self.notify(Notice::LeftOut(error.clone()));
+                }
+                *state = State::Down { since: Instant::now(), error: error.clone() };
+                Err(error)
+            }
+        }
+    }
+
+    async fn try_log_in(&self, number: u64) -> Result<Session, Cause> {
+        let channel = self.open().await?;
+        let mut client = DfsServiceClient::new(channel)
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES);
+        let request = pb::AuthenticateRequest {
+            user: self.credentials.user.as_str().to_owned(),
+            password: self.credentials.password.clone(),
+        };
+        let answer = within(AUTHENTICATE_LIMIT, "the login", client.authenticate(request)).await?;
+        let answer = answer.into_inner();
+        let identity =
+            convert::identity(answer.node.as_ref()).map_err(|e| Cause::Nonsense(e.to_string()))?;
+        self.check(&identity)?;
+        let bearer = format!("Bearer {}", answer.token)
+            .parse()
+            .map_err(|_| Cause::Nonsense("a token with odd characters".to_owned()))?;
+        Ok(Session { client, bearer, number })
+    }
+
+    async fn open(&self) -> Result<Channel, Cause> {
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.address))
+            .map_err(|error| Cause::Connect(error.to_string()))?
+            .connect_timeout(CONNECT_LIMIT)
+            .tcp_nodelay(true)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+        match tokio::time::timeout(CONNECT_LIMIT, endpoint.connect()).await {
+            Ok(Ok(channel)) => Ok(channel),
+            Ok(Err(error)) => Err(Cause::Connect(innermost(&error))),
+            Err(_) => Err(Cause::Connect(format!("no answer within {CONNECT_LIMIT:?}"))),
+        }
+    }
+
+    /// Refuses a node of another cluster or at another position.
+    fn check(&self, identity: &Identity) -> Result<(), Cause> {
+        if identity.cluster == self.cluster && identity.node == self.id {
+            return Ok(());
+        }
+        Err(Cause::WrongNode {
+            position: identity.node,
+            cluster: identity.cluster.to_string(),
+            expected: self.id,
+            expected_cluster: self.cluster.to_string(),
+        })
+    }
+
+    /// Runs `call` with a session; once more with a new one where the token was forgotten.
+    pub(crate) async fn with_session<R, F, Fut>(&self, call: F) -> Result<R, NodeError>
+    where
+        F: Fn(Session) -> Fut,
+        Fut: Future<Output = Result<R, Cause>>,
+    {
+        let session = self.session().await?;
+        match call(session.clone()).await {
+            Err(Cause::Refused { reason: Some(Reason::TokenExpired), .. }) => {
+                let session = self.renew(&session).await?;
+                call(session).await
+            }
+            other => other,
+        }
+        .map_err(|cause| self.error(cause))
+    }
+
+    /// Makes a unary call within its limit.
+    pub(crate) async fn unary<Q, R, F, Fut>(
+        &self,
+        what: &'static str,
+        message: Q,
+        rpc: F,
+    ) -> Result<R, NodeError>
+    where
+        Q: Clone,
+        F: Fn(DfsServiceClient<Channel>, Request<Q>) -> Fut,
+        Fut: Future<Output = Result<Response<R>, Status>>,
+    {
+        self.with_session(|session| {
+            let mut request = session.request(message.clone());
+            request.set_timeout(UNARY_LIMIT);
+            let call = within(UNARY_LIMIT, what, rpc(session.client(), request));
+            async { Ok(call.await?.into_inner()) }
+        })
+        .await
+    }
+}
+
+/// Waits for an answer until the limit.
+pub(crate) async fn within<R>(
+    limit: Duration,
+    what: &'static str,
+    call: impl Future<Output = Result<R, Status>>,
+) -> Result<R, Cause> {
+    match tokio::time::timeout(limit, call).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(status)) => Err(cause(&status, what, limit)),
+        Err(_) => Err(Cause::Timeout { what, seconds: limit.as_secs() }),
+    }
+}
+
+/// What a status means.
+pub(crate) fn cause(status: &Status, what: &'static str, limit: Duration) -> Cause {
+    let reason = Reason::of(status);
+    match (reason, status.code()) {
+        (Some(Reason::InvalidCredentials), _) => Cause::Credentials,
+        (Some(Reason::NodeRejoining), _) => Cause::Rejoining,
+        (Some(_), _) => Cause::Refused { reason, message: status.message().to_owned() },
+        (None, Code::DeadlineExceeded | Code::Cancelled) => {
+            Cause::Timeout { what, seconds: limit.as_secs() }
+        }
+        (None, Code::Unavailable | Code::Unknown | Code::Internal) => {
+            Cause::Broken(innermost(status))
+        }
+        (None, code) => {
+            Cause::Refused { reason, message: format!("{code:?}: {}", status.message()) }
+        }
+    }
+}
+
+/// The text of the innermost cause: the one that says something.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}

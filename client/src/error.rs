@@ -1,0 +1,266 @@
+//! What can go wrong, in words that say what is true now and what to do next.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use dfs_proto::chunk::ChunkSet;
+use dfs_proto::name::{FilePath, NameError};
+use dfs_proto::placement::NodeId;
+use dfs_proto::wire::status::Reason;
+
+use crate::config::ConfigError;
+
+/// Why one node could not do its part.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("node {node} ({address}): {cause}")]
+pub struct NodeError {
+    /// Which node.
+    pub node: NodeId,
+    /// Where it should be.
+    pub address: String,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// Why a node could not do its part.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Cause {
+    /// No connection within the limit.
+    #[error("cannot connect: {0}")]
+    Connect(String),
+    /// It did not answer in time.
+    #[error("no answer to {what} within {seconds} s")]
+    Timeout {
+        /// What it was asked.
+        what: &'static str,
+        /// The limit.
+        seconds: u64,
+    },
+    /// It refused user or password.
+    #[error("refuses the user name or the password")]
+    Credentials,
+    /// It is not the node the configuration says it is.
+    #[error("is node {position} of cluster {cluster}, not node {} of {expected_cluster}", .expected)]
+    WrongNode {
+        /// The position it says it has.
+        position: NodeId,
+        /// The cluster it says it belongs to.
+        cluster: String,
+        /// The position the configuration gives it.
+        expected: NodeId,
+        /// The cluster in the configuration.
+        expected_cluster: String,
+    },
+    /// Its disk was replaced and it does not count yet.
+    #[error("is rejoining after the loss of its disk")]
+    Rejoining,
+    /// It refused.
+    #[error("{message}")]
+    Refused {
+        /// Why, for programs; `None` if it did not say.
+        reason: Option<Reason>,
+        /// Why, for people.
+        message: String,
+    },
+    /// The connection broke.
+    #[error("the connection broke: {0}")]
+    Broken(String),
+    /// It answered something that makes no sense.
+    #[error("its answer makes no sense: {0}")]
+    Nonsense(String),
+    /// The local file is not what it was when it was read first.
+    #[error("the file changed while being read")]
+    SourceChanged,
+    /// The local file cannot be read.
+    #[error("cannot read the file: {0}")]
+    SourceUnreadable(String),
+}
+
+/// What was being done when it failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// Storing a file.
+    Put,
+    /// Reading a file.
+    Get,
+    /// Removing a file.
+    Remove,
+    /// Listing files.
+    List,
+    /// Asking about a file.
+    Stat,
+}
+
+impl Operation {
+    /// The word for it in messages.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Put => "put",
+            Self::Get => "get",
+            Self::Remove => "rm",
+            Self::List => "list",
+            Self::Stat => "stat",
+        }
+    }
+}
+
+/// Why an operation failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The configuration's addresses do not fit the nodes that answer there. Nothing was done.
+    #[error("{0}; put the addresses under 'nodes' into the order of the nodes' positions")]
+    WrongNode(NodeError),
+    /// A remote path is not valid.
+    #[error("{path:?} is no remote path: {source}")]
+    Name {
+        /// The text.
+        path: String,
+        /// Why.
+        source: NameError,
+    },
+    /// There is no such file.
+    #[error("{path} not found")]
+    NotFound {
+        /// The file.
+        path: FilePath,
+    },
+    /// Every node that answered refused the credentials.
+    #[error("{}", dfs_proto::wire::status::INVALID_CREDENTIALS)]
+    Credentials,
+    /// Too few nodes. Nothing happened.
+    #[error(
+        "{}{} failed: too few nodes, nothing was changed{}; see 'dfsctl status'",
+        Subject(.path), .operation.word(), Nodes(.nodes)
+    )]
+    Unavailable {
+        /// What was being done.
+        operation: Operation,
+        /// The file, if it was about one.
+        path: Option<FilePath>,
+        /// Why each node was missing.
+        nodes: Vec<NodeError>,
+    },
+    /// A chunk is on no node that can be reached.
+    #[error(
+        "{path} is incomplete: chunk {chunks} is on no node that answered{}; \
+         start the missing nodes and try again", Nodes(.nodes)
+    )]
+    Incomplete {
+        /// The file.
+        path: FilePath,
+        /// The chunks that are missing.
+        chunks: ChunkSet,
+        /// Why each node was missing.
+        nodes: Vec<NodeError>,
+    },
+    /// The data that was found is not what was stored.
+    #[error("{path} is damaged: {what}{}", Nodes(.nodes))]
+    Corrupt {
+        /// The file.
+        path: FilePath,
+        /// What is wrong.
+        what: String,
+        /// What each node had.
+        nodes: Vec<NodeError>,
+    },
+    /// Three nodes could not be shown to have the newest version, and that was asked for.
+    #[error(
+        "{path} is unconfirmed: only two nodes answered; try again with more nodes, or without --strict"
+    )]
+    Unconfirmed {
+        /// The file.
+        path: FilePath,
+    },
+    /// The operation may take effect or not.
+    #[error(
+        "{path}: outcome of the {} unknown: it may take effect, whole, or not{}; \
+         repeating it is safe", .operation.word(), Nodes(.nodes)
+    )]
+    Unknown {
+        /// What was being done.
+        operation: Operation,
+        /// The file.
+        path: FilePath,
+        /// Why each node did not answer.
+        nodes: Vec<NodeError>,
+    },
+    /// Every node refused. Nothing happened.
+    #[error("{path} {} failed: every node refused{}", .operation.word(), Nodes(.nodes))]
+    Refused {
+        /// What was being done.
+        operation: Operation,
+        /// The file.
+        path: FilePath,
+        /// What each node said.
+        nodes: Vec<NodeError>,
+    },
+    /// The local file changed between two readings. Nothing was stored.
+    #[error("{path} put failed: changed while being read; put it again when nobody writes to it")]
+    Changed {
+        /// The remote path.
+        path: FilePath,
+    },
+    /// The remote file was replaced while it was being written to a stream.
+    #[error("{path} get failed: changed while being read; try again")]
+    Replaced {
+        /// The file.
+        path: FilePath,
+    },
+    /// The file cannot be described: too large, or its metadata is refused.
+    #[error("{path} put failed: {source}")]
+    Manifest {
+        /// The remote path.
+        path: FilePath,
+        /// Why.
+        source: dfs_proto::manifest::ManifestError,
+    },
+    /// Something local failed.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Local {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The user stopped it.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl Error {
+    /// Says what could not be done with a local file.
+    pub fn local(
+        action: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Local { action, path, source }
+    }
+}
+
+struct Subject<'a>(&'a Option<FilePath>);
+
+impl fmt::Display for Subject<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(path) => write!(f, "{path} "),
+            None => Ok(()),
+        }
+    }
+}
+
+struct Nodes<'a>(&'a [NodeError]);
+
+impl fmt::Display for Nodes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, node) in self.0.iter().enumerate() {
+            write!(f, "{} {node}", if place == 0 { ":" } else { "," })?;
+        }
+        Ok(())
+    }
+}

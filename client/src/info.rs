@@ -1,0 +1,54 @@
+//! How the four nodes are.
+
+use std::sync::Arc;
+
+use dfs_proto::identity::Identity;
+use dfs_proto::placement::{NodeId, PerNode};
+use dfs_proto::wire::{convert, pb};
+use futures_util::future::join_all;
+
+use crate::error::NodeError;
+use crate::nodes::Nodes;
+
+/// How one node is.
+#[derive(Debug, Clone)]
+pub struct NodeInfo {
+    /// Who it is.
+    pub identity: Identity,
+    /// Version of its software.
+    pub version: String,
+    /// Seconds since its start.
+    pub uptime_seconds: u64,
+    /// Size of the file system under its data, in bytes.
+    pub disk_total_bytes: u64,
+    /// Free space there, in bytes.
+    pub disk_free_bytes: u64,
+    /// Its clock, milliseconds since 1970.
+    pub clock_ms: u64,
+    /// Uploads that are neither committed nor dropped, and superseded versions.
+    pub pending_uploads: u64,
+}
+
+pub(crate) async fn info(nodes: &Arc<Nodes>) -> PerNode<Result<NodeInfo, NodeError>> {
+    let ask = |id: NodeId| async move {
+        let member = nodes.get(id);
+        let request = pb::GetNodeInfoRequest {};
+        let call = member.node().unary("GetNodeInfo", request, |mut client, request| async move {
+            client.get_node_info(request).await
+        });
+        let answer = call.await?;
+        let identity = convert::identity(answer.node.as_ref())
+            .map_err(|malformed| member.nonsense(&malformed))?;
+        Ok(NodeInfo {
+            identity,
+            version: answer.version,
+            uptime_seconds: answer.uptime_seconds,
+            disk_total_bytes: answer.disk_total_bytes,
+            disk_free_bytes: answer.disk_free_bytes,
+            clock_ms: answer.clock_ms,
+            pending_uploads: answer.pending_uploads,
+        })
+    };
+    let answers = join_all(NodeId::ALL.map(ask)).await;
+    answers.try_into().unwrap_or_else(|_| unreachable!("four nodes were asked"))
+}

@@ -1,0 +1,180 @@
+//! LIST: pages of four nodes, merged by [`protocol::listing::Listing`]. Also the state of one
+//! path, which is a listing of one. Nothing is ever written.
+
+use std::sync::Arc;
+
+use dfs_proto::name::{FilePath, Prefix};
+use dfs_proto::placement::NodeId;
+use dfs_proto::protocol::listing::{Entry, FileEntry, Listed, Listing};
+use dfs_proto::wire::convert::Malformed;
+use dfs_proto::wire::{convert, pb};
+use futures_util::future::{BoxFuture, join_all};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+
+use crate::error::{Cause, Error, NodeError, Operation};
+use crate::nodes::Nodes;
+
+/// Entries asked for at once.
+const PAGE: i32 = 2000;
+
+struct Page {
+    entries: Vec<Entry>,
+    next: String,
+}
+
+/// A listing under way: files come out in byte order, pages are fetched as they are needed.
+pub struct Lister {
+    nodes: Arc<Nodes>,
+    prefix: Prefix,
+    view: pb::ListView,
+    merge: Listing,
+    open: FuturesUnordered<BoxFuture<'static, (NodeId, Result<Page, NodeError>)>>,
+    asked: Vec<NodeId>,
+    next_page: [String; 4],
+    errors: Vec<NodeError>,
+}
+
+impl Lister {
+    pub(crate) fn start(nodes: Arc<Nodes>, prefix: Prefix, full: bool) -> Self {
+        Self {
+            nodes,
+            prefix,
+            view: if full { pb::ListView::Full } else { pb::ListView::Basic },
+            merge: Listing::start(),
+            open: FuturesUnordered::new(),
+            asked: Vec::new(),
+            next_page: Default::default(),
+            errors: Vec::new(),
+        }
+    }
+
+    /// The next file; `None` at the end. Fails when no node takes part any more.
+    pub async fn next(&mut self) -> Result<Option<Listed>, Error> {
+        loop {
+            if let Some(file) = self.merge.next_file() {
+                return Ok(Some(file));
+            }
+            for id in self.merge.wants() {
+                if !self.asked.contains(&id) {
+                    self.asked.push(id);
+                    self.open.push(self.ask(id));
+                }
+            }
+            let Some((id, page)) = self.open.next().await else {
+                return self.end();
+            };
+            self.asked.retain(|other| *other != id);
+            match page {
+                Ok(page) => {
+                    let more = !page.next.is_empty();
+                    self.next_page[id.index()] = page.next;
+                    self.merge.page(id, page.entries, more);
+                }
+                Err(error) => {
+                    self.merge.fail(id);
+                    self.errors.push(error);
+                }
+            }
+        }
+    }
+
+    fn end(&mut self) -> Result<Option<Listed>, Error> {
+        if self.merge.taking_part() > 0 {
+            return Ok(None);
+        }
+        let nodes = std::mem::take(&mut self.errors);
+        Err(Error::Unavailable { operation: Operation::List, path: None, nodes })
+    }
+
+    /// How many nodes take part so far; with fewer than two every state is unknown.
+    pub fn taking_part(&self) -> usize {
+        self.merge.taking_part()
+    }
+
+    /// Why nodes were left out.
+    pub fn errors(&self) -> &[NodeError] {
+        &self.errors
+    }
+
+    fn ask(&self, id: NodeId) -> BoxFuture<'static, (NodeId, Result<Page, NodeError>)> {
+        let member = self.nodes.get(id).clone();
+        let request = pb::ListRequest {
+            prefix: self.prefix.as_str().to_owned(),
+            page_size: PAGE,
+            page_token: self.next_page[id.index()].clone(),
+            start_after: String::new(),
+            view: self.view.into(),
+        };
+        Box::pin(async move {
+            let answer = member.node().unary("List", request, |mut client, request| async move {
+                client.list(request).await
+            });
+            let page = answer.await.and_then(|answer| {
+                read_page(answer)
+                    .map_err(|malformed| member.nonsense(&malformed))?
+                    .ok_or_else(|| member.node().error(Cause::Rejoining))
+            });
+            (id, page)
+        })
+    }
+}
+
+/// Reads a page; `None` where the node is rejoining and does not count.
+fn read_page(answer: pb::ListResponse) -> Result<Option<Page>, Malformed> {
+    if convert::identity(answer.node.as_ref())?.rejoining {
+        return Ok(None);
+    }
+    let entries = answer.entries.iter().map(Entry::try_from).collect::<Result<_, _>>()?;
+    Ok(Some(Page { entries, next: answer.next_page_token }))
+}
+
+/// What all reachable nodes say of one path.
+#[derive(Debug, Clone)]
+pub struct PathState {
+    /// The file, as in a full listing.
+    pub file: Listed,
+    /// Why nodes were left out.
+    pub errors: Vec<NodeError>,
+}
+
+pub(crate) async fn stat(nodes: &Arc<Nodes>, path: &FilePath) -> Result<PathState, Error> {
+    let mut merge = Listing::start();
+    let answers = join_all(NodeId::ALL.map(|id| {
+        let member = nodes.get(id).clone();
+        async move { (id, member.stat(path).await) }
+    }));
+    let mut errors = Vec::new();
+    for (id, answer) in answers.await {
+        match answer {
+            Err(error) => {
+                merge.fail(id);
+                errors.push(error);
+            }
+            Ok(reply) => {
+                let entry = reply.current.map(|record| Entry {
+                    path: path.clone(),
+                    tag: record.version.tag,
+                    confirmed: reply.confirmed,
+                    file: record.version.manifest().map(|manifest| FileEntry {
+                        upload: record.version.upload,
+                        size: manifest.size(),
+                        x: manifest.x(),
+                        have: record.have,
+                        manifest: Some(manifest.clone()),
+                    }),
+                });
+                merge.page(id, Vec::from_iter(entry), false);
+            }
+        }
+    }
+    let taking_part = merge.taking_part();
+    match merge.next_file() {
+        Some(file) => Ok(PathState { file, errors }),
+        None if taking_part < 2 => Err(Error::Unavailable {
+            operation: Operation::Stat,
+            path: Some(path.clone()),
+            nodes: errors,
+        }),
+        None => Err(Error::NotFound { path: path.clone() }),
+    }
+}

@@ -1,0 +1,139 @@
+//! DELETE: carries the messages of [`protocol::remove::Remove`].
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dfs_proto::manifest::UploadId;
+use dfs_proto::name::FilePath;
+use dfs_proto::protocol::read;
+use dfs_proto::protocol::remove::{Effect, Event, Outcome, Remove};
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{Error, NodeError, Operation};
+use crate::nodes::Nodes;
+use crate::random::random;
+
+/// How long an interrupted removal waits for the Commits it has sent.
+const FINISH_LIMIT: Duration = Duration::from_secs(2);
+
+pub(crate) async fn remove(
+    nodes: &Arc<Nodes>,
+    path: FilePath,
+    cancel: &CancellationToken,
+) -> Result<(), Error> {
+    let (machine, effects) = Remove::start(UploadId::new(random()), random());
+    let mut run = Run {
+        nodes: nodes.clone(),
+        path,
+        machine,
+        open: FuturesUnordered::new(),
+        errors: Vec::new(),
+        started: Instant::now(),
+    };
+    run.apply(effects);
+    run.drive(cancel).await
+}
+
+struct Run {
+    nodes: Arc<Nodes>,
+    path: FilePath,
+    machine: Remove,
+    open: FuturesUnordered<BoxFuture<'static, (Event, Option<NodeError>)>>,
+    errors: Vec<NodeError>,
+    started: Instant,
+}
+
+impl Run {
+    async fn drive(mut self, cancel: &CancellationToken) -> Result<(), Error> {
+        let mut give_up: Option<tokio::time::Instant> = None;
+        loop {
+            let deadline = async {
+                match give_up {
+                    Some(deadline) => tokio::time::sleep_until(deadline).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let event = tokio::select! {
+                Some((event, error)) = self.open.next() => {
+                    self.errors.extend(error);
+                    event
+                }
+                () = cancel.cancelled(), if give_up.is_none() => {
+                    give_up = Some(tokio::time::Instant::now() + FINISH_LIMIT);
+                    Event::Interrupted
+                }
+                () = deadline => Event::GiveUp,
+            };
+            let effects = self.machine.on(event, self.started.elapsed());
+            if let Some(outcome) = self.apply(effects) {
+                return self.finish(outcome);
+            }
+        }
+    }
+
+    fn apply(&mut self, effects: Vec<Effect>) -> Option<Outcome> {
+        let mut outcome = None;
+        for effect in effects {
+            match effect {
+                Effect::Read(read::Effect::Ask(id)) => {
+                    let (member, path) = (self.nodes.get(id).clone(), self.path.clone());
+                    self.open.push(Box::pin(async move {
+                        let (event, error) = match member.stat(&path).await {
+                            Ok(reply) => (read::Event::Reply(id, Box::new(reply)), None),
+                            Err(error) => (read::Event::Failed(id), Some(error)),
+                        };
+                        (Event::Read(event), error)
+                    }));
+                }
+                Effect::Read(read::Effect::WriteBack { to, version, source }) => {
+                    let (member, path) = (self.nodes.get(to).clone(), self.path.clone());
+                    self.open.push(Box::pin(async move {
+                        let (answer, error) = member.commit(&path, &version, true, &[source]).await;
+                        (Event::Read(read::Event::WriteBack(to, answer)), error)
+                    }));
+                }
+                Effect::Commit(id, version) => {
+                    let (member, path) = (self.nodes.get(id).clone(), self.path.clone());
+                    self.open.push(Box::pin(async move {
+                        let (answer, error) = member.commit(&path, &version, false, &[]).await;
+                        (Event::Commit(id, answer), error)
+                    }));
+                }
+                Effect::Read(read::Effect::Confirm(id, tag)) | Effect::Confirm(id, tag) => {
+                    let (member, path) = (self.nodes.get(id).clone(), self.path.clone());
+                    self.nodes.background().spawn(async move { member.confirm(&path, tag).await });
+                }
+                Effect::Finish(end) => outcome = Some(end),
+                Effect::Read(read::Effect::Finish(_)) => {}
+            }
+        }
+        outcome
+    }
+
+    fn finish(mut self, outcome: Outcome) -> Result<(), Error> {
+        let (path, nodes) = (self.path.clone(), std::mem::take(&mut self.errors));
+        let operation = Operation::Remove;
+        match outcome {
+            Outcome::Removed => {
+                let tracker = self.nodes.background().clone();
+                tracker.spawn(self.finish_behind());
+                Ok(())
+            }
+            Outcome::NotFound => Err(Error::NotFound { path }),
+            Outcome::Unavailable => Err(Error::Unavailable { operation, path: Some(path), nodes }),
+            Outcome::Refused => Err(Error::Refused { operation, path, nodes }),
+            Outcome::Interrupted => Err(Error::Interrupted),
+            Outcome::Unknown => Err(Error::Unknown { operation, path, nodes }),
+        }
+    }
+
+    /// The fourth Commit and the Confirms.
+    async fn finish_behind(mut self) {
+        while let Some((event, _)) = self.open.next().await {
+            let effects = self.machine.on(event, self.started.elapsed());
+            self.apply(effects);
+        }
+    }
+}

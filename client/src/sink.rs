@@ -1,0 +1,200 @@
+//! Where the bytes of a GET go: into a file, in any order, or out on a stream, in order.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use dfs_proto::chunk::BLOCK_BYTES;
+use dfs_proto::digest::{Md5Digest, Md5Hasher};
+use dfs_proto::manifest::Manifest;
+use tempfile::{NamedTempFile, TempPath};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::error::Error;
+
+/// Blocks that may wait for a slow stream.
+const QUEUE: usize = 2;
+
+/// A place for bytes.
+pub(crate) enum Sink {
+    /// A temporary file beside its target.
+    File(PartFile),
+    /// A stream.
+    Stream(StreamSink),
+}
+
+/// A file that appears under its name only when it is whole.
+pub(crate) struct PartFile {
+    target: PathBuf,
+    file: Arc<File>,
+    /// Removes the file when dropped.
+    path: TempPath,
+}
+
+impl PartFile {
+    /// Makes the temporary file in the target's directory.
+    pub(crate) fn create(target: &Path) -> Result<Self, Error> {
+        let directory = match target.parent() {
+            Some(parent) if parent != Path::new("") => parent,
+            _ => Path::new("."),
+        };
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".dfs-").suffix(".partial");
+        // As any program would create it; the umask takes its share.
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let made: NamedTempFile =
+            builder.tempfile_in(directory).map_err(Error::local("write to", directory))?;
+        let (file, path) = made.into_parts();
+        Ok(Self { target: target.to_owned(), file: Arc::new(file), path })
+    }
+
+    /// Writes a block at its offset in the file.
+    pub(crate) async fn write(&self, offset: u64, data: Bytes) -> Result<(), Error> {
+        let file = self.file.clone();
+        let written = tokio::task::spawn_blocking(move || file.write_all_at(&data, offset)).await;
+        let written = written.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        written.map_err(Error::local("write", &*self.target))
+    }
+
+    /// The MD5 of what has been written.
+    async fn md5(&self) -> Result<Md5Digest, Error> {
+        let file = self.file.clone();
+        let read = move || {
+            let mut md5 = Md5Hasher::new();
+            let mut buffer = vec![0; BLOCK_BYTES as usize];
+            let mut offset = 0;
+            loop {
+                match file.read_at(&mut buffer, offset)? {
+                    0 => return Ok(md5.finish()),
+                    found => {
+                        md5.update(&buffer[..found]);
+                        offset += found as u64;
+                    }
+                }
+            }
+        };
+        let digest = tokio::task::spawn_blocking(read).await;
+        let digest = digest.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        digest.map_err(Error::local("read", &*self.target))
+    }
+
+    fn finish(self, manifest: &Manifest) -> Result<(), Error> {
+        let failed = || Error::local("write", &*self.target);
+        // A version may be shorter than one that was begun before it.
+        self.file.set_len(manifest.size()).map_err(failed())?;
+        if let Ok(modified) = manifest.modified().parse::<jiff::Timestamp>() {
+            self.file.set_modified(SystemTime::from(modified)).map_err(failed())?;
+        }
+        let target = self.target.clone();
+        self.path.persist(&target).map_err(|error| Error::local("write", target)(error.error))
+    }
+}
+
+/// A stream, written to by a thread of its own.
+pub(crate) struct StreamSink {
+    queue: Option<mpsc::Sender<Bytes>>,
+    writer: Option<JoinHandle<std::io::Result<Md5Digest>>>,
+    began: bool,
+}
+
+impl StreamSink {
+    pub(crate) fn new(mut stream: Box<dyn Write + Send>, verify: bool) -> Self {
+        let (queue, mut blocks) = mpsc::channel::<Bytes>(QUEUE);
+        let writer = tokio::task::spawn_blocking(move || {
+            let mut md5 = Md5Hasher::new();
+            while let Some(block) = blocks.blocking_recv() {
+                stream.write_all(&block)?;
+                if verify {
+                    md5.update(&block);
+                }
+            }
+            stream.flush()?;
+            Ok(md5.finish())
+        });
+        Self { queue: Some(queue), writer: Some(writer), began: false }
+    }
+
+    /// Whether a byte may have left the process.
+    pub(crate) fn began(&self) -> bool {
+        self.began
+    }
+
+    /// Writes the next block.
+    pub(crate) async fn write(&mut self, data: Bytes) -> Result<(), Error> {
+        self.began = true;
+        let sent = match &self.queue {
+            Some(queue) => queue.send(data).await.is_ok(),
+            None => false,
+        };
+        // The writer ends early only with an error, which closing reports.
+        if sent { Ok(()) } else { self.close().await.map(|_| ()) }
+    }
+
+    async fn close(&mut self) -> Result<Option<Md5Digest>, Error> {
+        self.queue = None;
+        let Some(writer) = self.writer.take() else {
+            return Ok(None);
+        };
+        let written = writer.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        written.map(Some).map_err(Error::local("write to", "-"))
+    }
+}
+
+/// Where one chunk goes.
+pub(crate) enum Place<'a> {
+    /// At its offset in a file.
+    File {
+        /// The file.
+        file: &'a PartFile,
+        /// The chunk's first byte in it.
+        start: u64,
+    },
+    /// Next on a stream.
+    Stream(&'a mut StreamSink),
+}
+
+impl Place<'_> {
+    /// Writes the block that begins `offset` bytes into the chunk.
+    pub(crate) async fn write(&mut self, offset: u64, data: Bytes) -> Result<(), Error> {
+        match self {
+            Self::File { file, start } => file.write(*start + offset, data).await,
+            Self::Stream(stream) => stream.write(data).await,
+        }
+    }
+}
+
+/// What was written is not what was stored.
+pub(crate) struct WrongDigest(pub(crate) Md5Digest);
+
+impl Sink {
+    /// Ends: checks the MD5 if asked to, then makes the file appear.
+    pub(crate) async fn finish(
+        self,
+        manifest: &Manifest,
+        verify: bool,
+    ) -> Result<Result<(), WrongDigest>, Error> {
+        match self {
+            Self::File(file) => {
+                if verify {
+                    let found = file.md5().await?;
+                    if found != manifest.md5() {
+                        return Ok(Err(WrongDigest(found)));
+                    }
+                }
+                file.finish(manifest)?;
+            }
+            Self::Stream(mut stream) => {
+                let found = stream.close().await?;
+                if let Some(found) = found.filter(|found| verify && *found != manifest.md5()) {
+                    return Ok(Err(WrongDigest(found)));
+                }
+            }
+        }
+        Ok(Ok(()))
+    }
+}

@@ -1,0 +1,239 @@
+//! What is put: a local file, or bytes, read twice.
+//!
+//! The first pass finds the MD5 and the checksums; the second sends the blocks and must find
+//! the same again.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use dfs_proto::chunk::{BLOCK_BYTES, ChunkId, MAX_FILE_BYTES, block_range};
+use dfs_proto::digest::{Crc32c, Md5Digest, Md5Hasher};
+use dfs_proto::name::FilePath;
+use tokio::sync::mpsc;
+
+use crate::error::{Cause, Error};
+
+/// A file up to this length is read into memory once and both passes run over that.
+const IN_MEMORY_BYTES: u64 = 256 << 10;
+
+/// Blocks that may be read ahead of the network, for each stream.
+const READ_AHEAD: usize = 2;
+
+/// Content that can be read twice.
+#[derive(Clone)]
+pub(crate) enum Source {
+    /// In memory.
+    Bytes(Bytes),
+    /// In a file, which may be a spooled stream.
+    File(Arc<File>),
+}
+
+/// What the first pass found.
+#[derive(Debug, Clone)]
+pub(crate) struct Sums {
+    pub(crate) size: u64,
+    pub(crate) md5: Md5Digest,
+    pub(crate) crcs: [Crc32c; 4],
+}
+
+impl Source {
+    /// Opens a local file and tells its modification time.
+    pub(crate) fn open(path: &Path) -> Result<(Self, std::time::SystemTime), Error> {
+        let file = File::open(path).map_err(Error::local("read", path))?;
+        let about = file.metadata().map_err(Error::local("read", path))?;
+        if !about.is_file() {
+            let kind = std::io::Error::other("it is not a regular file");
+            return Err(Error::local("put", path)(kind));
+        }
+        let modified = about.modified().map_err(Error::local("read", path))?;
+        Ok((Self::File(Arc::new(file)), modified))
+    }
+
+    /// Copies a stream of unknown length to a temporary file without a name.
+    pub(crate) fn spool(mut stream: impl Read) -> Result<Self, Error> {
+        let directory = std::env::temp_dir();
+        let mut file = tempfile::tempfile().map_err(Error::local("write", &*directory))?;
+        std::io::copy(&mut stream, &mut file).map_err(Error::local("spool stdin to", directory))?;
+        Ok(Self::File(Arc::new(file)))
+    }
+
+    fn length(&self) -> std::io::Result<u64> {
+        match self {
+            Self::Bytes(bytes) => Ok(bytes.len() as u64),
+            Self::File(file) => Ok(file.metadata()?.len()),
+        }
+    }
+
+    /// Pass one. Small files stay in memory from here on. Blocks; run it on a blocking thread.
+    pub(crate) fn scan(
+        self,
+        remote: &FilePath,
+        local: &Path,
+        progress: &dyn Fn(u64),
+    ) -> Result<(Self, Sums), Error> {
+        let unreadable = |source| Error::local("read", local)(source);
+        let size = self.length().map_err(unreadable)?;
+        let changed = || Error::Changed { path: remote.clone() };
+        if size > MAX_FILE_BYTES {
+            let source = dfs_proto::manifest::ManifestError::TooLarge(size);
+            return Err(Error::Manifest { path: remote.clone(), source });
+        }
+        let source = match self {
+            Self::File(file) if size <= IN_MEMORY_BYTES => {
+                // One byte more than expected, to notice a file that grows.
+                let mut buffer = vec![0; usize::try_from(size).map_err(|_| changed())? + 1];
+                let found = read_up_to(&file, &mut buffer, 0).map_err(unreadable)?;
+                if found as u64 != size {
+                    return Err(changed());
+                }
+                buffer.truncate(found);
+                Self::Bytes(buffer.into())
+            }
+            other => other,
+        };
+        let mut md5 = Md5Hasher::new();
+        let mut crcs = [Crc32c::default(); 4];
+        for chunk in ChunkId::ALL {
+            let crc = &mut crcs[chunk.index()];
+            let length = chunk.length(size);
+            let mut offset = 0;
+            while offset < length {
+                let block = source.block(size, chunk, offset / BLOCK_BYTES).map_err(unreadable)?;
+                let expected = block_range(length, offset / BLOCK_BYTES);
+                if block.len() as u64 != expected.end - expected.start {
+                    return Err(changed());
+                }
+                md5.update(&block);
+                *crc = crc.then(Crc32c::of(&block), block.len() as u64);
+                offset = expected.end;
+                progress(block.len() as u64);
+            }
+        }
+        Ok((source, Sums { size, md5: md5.finish(), crcs }))
+    }
+
+    /// Reads one block of a chunk of a file of `size` bytes; shorter where the file ends early.
+    fn block(&self, size: u64, chunk: ChunkId, index: u64) -> std::io::Result<Bytes> {
+        let start = chunk.range(size).start;
+        let range = block_range(chunk.length(size), index);
+        let length = usize::try_from(range.end - range.start).map_err(std::io::Error::other)?;
+        let offset = start + range.start;
+        match self {
+            Self::Bytes(bytes) => {
+                let offset = usize::try_from(offset).map_err(std::io::Error::other)?;
+                Ok(bytes.slice(offset..offset + length))
+            }
+            Self::File(file) => {
+                let mut buffer = BytesMut::zeroed(length);
+                let found = read_up_to(file, &mut buffer, offset)?;
+                buffer.truncate(found);
+                Ok(buffer.freeze())
+            }
+        }
+    }
+
+    /// Pass two over one chunk: its blocks in order with their checksums, read ahead on a
+    /// blocking thread. Ends with an error where they are not what the first pass found.
+    pub(crate) fn blocks(&self, sums: Arc<Sums>, chunk: ChunkId) -> Blocks {
+        match self {
+            Self::Bytes(_) => Blocks::Ready { source: self.clone(), sums, chunk, next: 0 },
+            Self::File(_) => {
+                let (send, receive) = mpsc::channel(READ_AHEAD);
+                let source = self.clone();
+                tokio::task::spawn_blocking(move || source.read_ahead(&sums, chunk, &send));
+                Blocks::Ahead(receive)
+            }
+        }
+    }
+
+    fn read_ahead(
+        &self,
+        sums: &Sums,
+        chunk: ChunkId,
+        send: &mpsc::Sender<Result<(Bytes, Crc32c), Cause>>,
+    ) {
+        let length = chunk.length(sums.size);
+        let mut whole = Crc32c::default();
+        for index in 0..dfs_proto::chunk::block_count(length) {
+            let block = self
+                .block(sums.size, chunk, index)
+                .map_err(|error| Cause::SourceUnreadable(error.to_string()));
+            let checked = block.and_then(|block| {
+                let range = block_range(length, index);
+                let crc = Crc32c::of(&block);
+                whole = whole.then(crc, block.len() as u64);
+                let same = block.len() as u64 == range.end - range.start
+                    && (range.end < length || whole == sums.crcs[chunk.index()]);
+                if same { Ok((block, crc)) } else { Err(Cause::SourceChanged) }
+            });
+            let failed = checked.is_err();
+            if send.blocking_send(checked).is_err() || failed {
+                return;
+            }
+        }
+    }
+}
+
+/// The blocks of one chunk, in order.
+pub(crate) enum Blocks {
+    /// From memory; the first pass ran over the same bytes.
+    Ready {
+        /// The bytes.
+        source: Source,
+        /// Their sums.
+        sums: Arc<Sums>,
+        /// The chunk.
+        chunk: ChunkId,
+        /// The next block.
+        next: u64,
+    },
+    /// From a file, read ahead.
+    Ahead(mpsc::Receiver<Result<(Bytes, Crc32c), Cause>>),
+}
+
+impl Blocks {
+    /// The next block and its checksum; `None` at the end.
+    pub(crate) async fn next(&mut self) -> Option<Result<(Bytes, Crc32c), Cause>> {
+        match self {
+            Self::Ahead(receive) => receive.recv().await,
+            Self::Ready { source, sums, chunk, next } => {
+                let length = chunk.length(sums.size);
+                if *next >= dfs_proto::chunk::block_count(length) {
+                    return None;
+                }
+                let block = source.block(sums.size, *chunk, *next);
+                *next += 1;
+                Some(match block {
+                    Ok(block) => {
+                        let crc = Crc32c::of(&block);
+                        Ok((block, crc))
+                    }
+                    Err(error) => Err(Cause::SourceUnreadable(error.to_string())),
+                })
+            }
+        }
+    }
+}
+
+/// Fills `buffer` from `offset`; stops early only at the end of the file.
+fn read_up_to(file: &File, buffer: &mut [u8], offset: u64) -> std::io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read_at(&mut buffer[filled..], offset + filled as u64) {
+            Ok(0) => break,
+            Ok(found) => filled += found,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+/// The name shown for a local file in messages.
+pub(crate) fn shown(local: Option<&Path>) -> PathBuf {
+    local.map_or_else(|| PathBuf::from("-"), Path::to_owned)
+}

@@ -1,0 +1,179 @@
+//! One chunk of a decided version from one node, block by block, each checked.
+
+use std::sync::Arc;
+
+use dfs_proto::chunk::{ChunkId, ChunkSet, block_count, block_range};
+use dfs_proto::digest::Crc32c;
+use dfs_proto::manifest::{Manifest, Version};
+use dfs_proto::name::FilePath;
+use dfs_proto::placement::NodeId;
+use dfs_proto::wire::pb;
+use dfs_proto::wire::status::Reason;
+use tonic::Streaming;
+
+use crate::connect::{Node, PROGRESS_LIMIT, cause, within};
+use crate::error::{Cause, Error, NodeError};
+use crate::nodes::Nodes;
+use crate::sink::Place;
+use crate::upload::{Progress, Traffic};
+
+/// How far a chunk has come.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Piece {
+    pub(crate) chunk: ChunkId,
+    /// The next block wanted.
+    next: u64,
+    /// Checksum of the blocks before it.
+    crc: Crc32c,
+}
+
+impl Piece {
+    pub(crate) fn start(chunk: ChunkId) -> Self {
+        Self { chunk, next: 0, crc: Crc32c::default() }
+    }
+}
+
+/// Why a transfer ended early.
+pub(crate) enum Failure {
+    /// Something local.
+    Local(Error),
+    /// The node; the piece can go on elsewhere.
+    Node { piece: Piece, error: NodeError, node_is_gone: bool, bad: bool },
+}
+
+/// What all transfers of one version share.
+pub(crate) struct Transfer<'a> {
+    pub(crate) nodes: &'a Arc<Nodes>,
+    pub(crate) path: &'a FilePath,
+    pub(crate) version: &'a Version,
+    pub(crate) manifest: &'a Manifest,
+    pub(crate) traffic: &'a Traffic,
+    pub(crate) progress: Option<&'a Arc<dyn Progress>>,
+}
+
+impl Transfer<'_> {
+    /// Fetches the rest of a piece from one node.
+    pub(crate) async fn run(
+        &self,
+        id: NodeId,
+        mut piece: Piece,
+        mut place: Place<'_>,
+    ) -> Result<(), Failure> {
+        let node = self.nodes.get(id).node();
+        let sum = self.manifest.chunk(piece.chunk);
+        let mut stream = match self.open(node, &piece).await {
+            Ok(stream) => stream,
+            Err(error) => return Err(self.fail(id, piece, error.cause)),
+        };
+        while piece.next < block_count(sum.length) {
+            let block = match next_block(&mut stream).await {
+                Ok(block) => block,
+                Err(cause) => return Err(self.fail(id, piece, cause)),
+            };
+            self.traffic.add(id, block.data.len() as u64);
+            let range = block_range(sum.length, piece.next);
+            let length = range.end - range.start;
+            let crc = Crc32c::of(&block.data);
+            let expected = block.chunk == u32::from(piece.chunk.get())
+                && u64::from(block.index) == piece.next
+                && block.data.len() as u64 == length
+                && block.crc32c == crc.get();
+            if !expected {
+                let why = format!("block {} of chunk {} is damaged", piece.next, piece.chunk);
+                return Err(self.fail(id, piece, Cause::Nonsense(why)));
+            }
+            let whole = piece.crc.then(crc, length);
+            if range.end == sum.length && whole != sum.crc {
+                // Each block agrees with its checksum but not with the chunk's: start over.
+                let why = format!("chunk {} is not the one that was stored", piece.chunk);
+                return Err(self.fail(id, Piece::start(piece.chunk), Cause::Nonsense(why)));
+            }
+            place.write(range.start, block.data).await.map_err(Failure::Local)?;
+            if let Some(progress) = self.progress {
+                progress.advance(length);
+            }
+            piece.crc = whole;
+            piece.next += 1;
+        }
+        Ok(())
+    }
+
+    async fn open(
+        &self,
+        node: &Node,
+        piece: &Piece,
+    ) -> Result<Streaming<pb::GetChunksResponse>, NodeError> {
+        let range = pb::BlockRange {
+            chunk: piece.chunk.get().into(),
+            first_block: u32::try_from(piece.next).unwrap_or(u32::MAX),
+            block_count: 0,
+        };
+        let source = pb::UploadSource {
+            path: self.path.as_str().to_owned(),
+            upload_id: self.version.upload.bytes().to_vec(),
+            ranges: vec![range],
+        };
+        let source = Some(pb::get_chunks_request::Source::ByUpload(source));
+        let message = pb::GetChunksRequest { source };
+        node.with_session(|session| {
+            let mut client = session.client();
+            let request = session.request(message.clone());
+            async move {
+                let call = client.get_chunks(request);
+                Ok(within(PROGRESS_LIMIT, "GetChunks", call).await?.into_inner())
+            }
+        })
+        .await
+    }
+
+    fn fail(&self, id: NodeId, piece: Piece, cause: Cause) -> Failure {
+        let node_is_gone = matches!(
+            cause,
+            Cause::Connect(_)
+                | Cause::Timeout { .. }
+                | Cause::Broken(_)
+                | Cause::Credentials
+                | Cause::WrongNode { .. }
+        );
+        let bad = matches!(
+            &cause,
+            Cause::Refused { reason: Some(Reason::ChunkCorrupt), .. } | Cause::Nonsense(_)
+        );
+        if bad {
+            self.report(id, piece.chunk);
+        }
+        let error = self.nodes.get(id).node().error(cause);
+        Failure::Node { piece, error, node_is_gone, bad }
+    }
+
+    /// Has the node look at a chunk that it sent damaged. Best effort.
+    fn report(&self, id: NodeId, chunk: ChunkId) {
+        let request = pb::CheckChunksRequest {
+            upload: Some(pb::UploadRef {
+                path: self.path.as_str().to_owned(),
+                upload_id: self.version.upload.bytes().to_vec(),
+            }),
+            chunks: ChunkSet::EMPTY.with(chunk).mask().into(),
+        };
+        let member = self.nodes.get(id).clone();
+        self.nodes.background().spawn(async move {
+            let check =
+                member.node().unary("CheckChunks", request, |mut client, request| async move {
+                    client.check_chunks(request).await
+                });
+            let _ = check.await;
+        });
+    }
+}
+
+async fn next_block(stream: &mut Streaming<pb::GetChunksResponse>) -> Result<pb::Block, Cause> {
+    let what = "GetChunks";
+    match tokio::time::timeout(PROGRESS_LIMIT, stream.message()).await {
+        Ok(Ok(Some(pb::GetChunksResponse {
+            message: Some(pb::get_chunks_response::Message::Block(block)),
+        }))) => Ok(block),
+        Ok(Ok(_)) => Err(Cause::Nonsense("blocks are missing".to_owned())),
+        Ok(Err(status)) => Err(cause(&status, what, PROGRESS_LIMIT)),
+        Err(_) => Err(Cause::Timeout { what, seconds: PROGRESS_LIMIT.as_secs() }),
+    }
+}

@@ -1,0 +1,239 @@
+//! Sending chunks of an upload to one node.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use dfs_proto::chunk::{ChunkId, ChunkSet};
+use dfs_proto::digest::Crc32c;
+use dfs_proto::manifest::{Manifest, UploadId};
+use dfs_proto::name::FilePath;
+use dfs_proto::placement::PerNode;
+use dfs_proto::protocol::put::Prepared;
+use dfs_proto::wire::status::Reason;
+use dfs_proto::wire::{convert, pb};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::connect::{Node, PROGRESS_LIMIT, Session, cause, within};
+use crate::error::{Cause, NodeError};
+use crate::source::{Source, Sums};
+
+/// Files up to this length share streams with others.
+const SMALL_BYTES: u64 = 256 << 10;
+
+/// What a node's disk is trusted to sync in a second, in bytes: the last answer to a large
+/// upload may take longer by the upload's length over this.
+const SYNC_BYTES_PER_SECOND: u64 = 20 << 20;
+
+/// Told how many bytes of the file's work are done.
+pub trait Progress: Send + Sync {
+    /// `bytes` more of the file are done.
+    fn advance(&self, bytes: u64);
+}
+
+/// Payload bytes sent to, or received from, each node.
+#[derive(Debug, Default)]
+pub(crate) struct Traffic(PerNode<AtomicU64>);
+
+impl Traffic {
+    pub(crate) fn add(&self, node: dfs_proto::placement::NodeId, bytes: u64) {
+        self.0[node.index()].fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn per_node(&self) -> PerNode<u64> {
+        self.0.each_ref().map(|bytes| bytes.load(Ordering::Relaxed))
+    }
+}
+
+/// One upload: its name, its content, and who is told about progress.
+pub(crate) struct Upload {
+    pub(crate) path: FilePath,
+    pub(crate) id: UploadId,
+    pub(crate) manifest: Manifest,
+    pub(crate) source: Source,
+    pub(crate) sums: Arc<Sums>,
+    pub(crate) traffic: Traffic,
+    pub(crate) progress: Option<Arc<dyn Progress>>,
+}
+
+impl Upload {
+    pub(crate) fn is_small(&self) -> bool {
+        self.sums.size <= SMALL_BYTES
+    }
+
+    /// Payload of these chunks, with some for their headers.
+    pub(crate) fn bytes_of(&self, chunks: ChunkSet) -> usize {
+        let payload: u64 = chunks.iter().map(|chunk| chunk.length(self.sums.size)).sum();
+        usize::try_from(payload).unwrap_or(usize::MAX).saturating_add(512)
+    }
+
+    fn header(&self, chunk: ChunkId) -> pb::PutChunkRequest {
+        let header = pb::ChunkHeader {
+            path: self.path.as_str().to_owned(),
+            upload_id: self.id.bytes().to_vec(),
+            chunk: chunk.get().into(),
+            manifest: Some((&self.manifest).into()),
+        };
+        let message = Some(pb::put_chunk_request::Message::Header(header));
+        pb::PutChunkRequest { message }
+    }
+
+    fn sent(&self, node: &Node, bytes: usize) {
+        self.traffic.add(node.id(), bytes as u64);
+        if let Some(progress) = &self.progress {
+            // Every byte is sent twice.
+            progress.advance(bytes as u64 / 2);
+        }
+    }
+}
+
+fn block(chunk: ChunkId, index: u32, data: Bytes, crc: Crc32c) -> pb::PutChunkRequest {
+    let block = pb::Block { chunk: chunk.get().into(), index, crc32c: crc.get(), data };
+    pb::PutChunkRequest { message: Some(pb::put_chunk_request::Message::Block(block)) }
+}
+
+/// Sends many small uploads in one stream.
+pub(crate) async fn send_small(
+    node: Arc<Node>,
+    uploads: Vec<(Arc<Upload>, ChunkSet)>,
+) -> Vec<Result<Prepared, NodeError>> {
+    let mut messages = Vec::new();
+    for (upload, chunks) in &uploads {
+        for chunk in chunks.iter() {
+            messages.push(upload.header(chunk));
+            let mut blocks = upload.source.blocks(upload.sums.clone(), chunk);
+            let mut index = 0;
+            while let Some(Ok((data, crc))) = blocks.next().await {
+                messages.push(block(chunk, index, data, crc));
+                index += 1;
+            }
+        }
+    }
+    let answer = node
+        .with_session(|session| {
+            let request = session.request(tokio_stream::iter(messages.clone()));
+            let mut client = session.client();
+            async move { within(PROGRESS_LIMIT, "PutChunk", client.put_chunk(request)).await }
+        })
+        .await;
+    match answer {
+        Err(error) => vec![Err(error); uploads.len()],
+        Ok(answer) => {
+            let answer = answer.into_inner();
+            let mut from = 0;
+            let mut results = Vec::with_capacity(uploads.len());
+            for (upload, chunks) in &uploads {
+                let to = from + chunks.len() as usize;
+                results.push(read_answer(&node, upload, answer.results.get(from..to), &answer));
+                upload.sent(&node, upload.bytes_of(*chunks).saturating_sub(512));
+                from = to;
+            }
+            results
+        }
+    }
+}
+
+/// Sends chunks of one large upload in a stream of their own.
+pub(crate) async fn send_large(
+    node: &Node,
+    upload: &Upload,
+    chunks: ChunkSet,
+) -> Result<Prepared, NodeError> {
+    let answer = node.with_session(|session| stream(node, upload, chunks, session)).await?;
+    read_answer(node, upload, answer.results.get(..), &answer)
+}
+
+async fn stream(
+    node: &Node,
+    upload: &Upload,
+    chunks: ChunkSet,
+    session: Session,
+) -> Result<pb::PutChunkResponse, Cause> {
+    let what = "PutChunk";
+    let (send, receive) = mpsc::channel(1);
+    let started = Instant::now();
+    let progress = AtomicU64::new(0);
+    let feed = async {
+        // Moved in, so that the stream ends when everything is sent.
+        let send = send;
+        for chunk in chunks.iter() {
+            let mut blocks = upload.source.blocks(upload.sums.clone(), chunk);
+            let mut message = upload.header(chunk);
+            for index in 0.. {
+                if send.send(message).await.is_err() {
+                    return Ok(());
+                }
+                progress.store(millis(started), Ordering::Relaxed);
+                let Some(next) = blocks.next().await else {
+                    break;
+                };
+                let (data, crc) = next?;
+                upload.sent(node, data.len());
+                message = block(chunk, index, data, crc);
+            }
+        }
+        Ok::<(), Cause>(())
+    };
+    let mut client = session.client();
+    let call = client.put_chunk(session.request(ReceiverStream::new(receive)));
+    tokio::pin!(feed, call);
+    let mut fed = false;
+    let mut limit = PROGRESS_LIMIT;
+    loop {
+        let last = started + Duration::from_millis(progress.load(Ordering::Relaxed));
+        tokio::select! {
+            answer = &mut call => {
+                return match answer {
+                    Ok(answer) => Ok(answer.into_inner()),
+                    Err(status) => Err(cause(&status, what, limit)),
+                };
+            }
+            end = &mut feed, if !fed => {
+                end?;
+                fed = true;
+                let bytes = upload.bytes_of(chunks) as u64;
+                limit += Duration::from_secs(bytes / SYNC_BYTES_PER_SECOND);
+                progress.store(millis(started), Ordering::Relaxed);
+            }
+            () = tokio::time::sleep_until(last + limit) => {
+                let last = started + Duration::from_millis(progress.load(Ordering::Relaxed));
+                if last.elapsed() >= limit {
+                    return Err(Cause::Timeout { what, seconds: limit.as_secs() });
+                }
+            }
+        }
+    }
+}
+
+fn millis(started: Instant) -> u64 {
+    u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What the node's answer says about one upload.
+fn read_answer(
+    node: &Node,
+    upload: &Upload,
+    results: Option<&[pb::ChunkResult]>,
+    answer: &pb::PutChunkResponse,
+) -> Result<Prepared, NodeError> {
+    let nonsense = |why: &str| node.error(Cause::Nonsense(why.to_owned()));
+    let results = results.ok_or_else(|| nonsense("results are missing"))?;
+    if let Some(refusal) = results.iter().find_map(|result| result.refusal.as_ref()) {
+        return Err(node.error(Cause::Refused {
+            reason: Reason::from_name(&refusal.reason),
+            message: refusal.message.clone(),
+        }));
+    }
+    let stat = answer.stats.iter().find(|stat| stat.path == upload.path.as_str());
+    let stat = stat.ok_or_else(|| nonsense("the state of the path is missing"))?;
+    let identity =
+        convert::identity(answer.node.as_ref()).map_err(|error| nonsense(&error.to_string()))?;
+    if identity.rejoining {
+        return Err(node.error(Cause::Rejoining));
+    }
+    let reply = convert::reply(&identity, stat).map_err(|error| nonsense(&error.to_string()))?;
+    Ok(Prepared { incarnation: reply.incarnation, tag: reply.tag_answer() })
+}
