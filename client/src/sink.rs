@@ -198,3 +198,83 @@ impl Sink {
         Ok(Ok(()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dfs_proto::chunk::ChunkId;
+    use dfs_proto::digest::Crc32c;
+    use std::collections::BTreeMap;
+
+    fn manifest(content: &[u8]) -> Manifest {
+        let size = content.len() as u64;
+        let crcs = ChunkId::ALL.map(|chunk| {
+            let range = chunk.range(size);
+            Crc32c::of(&content[range.start as usize..range.end as usize])
+        });
+        let modified = "2001-02-03T04:05:06Z";
+        Manifest::new(Md5Digest::of(content), size, crcs, modified, BTreeMap::new()).unwrap()
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let name = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().file_name();
+        let names = std::fs::read_dir(folder).unwrap().map(name);
+        names.map(|name| name.into_string().unwrap()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_file_appears_whole_with_its_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("file");
+        std::fs::write(&target, "old").unwrap();
+        let part = PartFile::create(&target).unwrap();
+        part.write(6, "world".into()).await.unwrap();
+        part.write(0, "hello ".into()).await.unwrap();
+        assert_eq!(std::fs::read(&target).unwrap(), b"old");
+        let finished = Sink::File(part).finish(&manifest(b"hello world"), true).await.unwrap();
+        assert!(finished.is_ok());
+        assert_eq!(std::fs::read(&target).unwrap(), b"hello world");
+        let modified = std::fs::metadata(&target).unwrap().modified().unwrap();
+        let modified = jiff::Timestamp::try_from(modified).unwrap();
+        assert_eq!(modified.to_string(), "2001-02-03T04:05:06Z");
+        assert_eq!(names(folder.path()), ["file"]);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_given_up_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let part = PartFile::create(&folder.path().join("file")).unwrap();
+        part.write(0, "hello".into()).await.unwrap();
+        drop(part);
+        assert!(names(folder.path()).is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_wrong_digest_keeps_the_file_from_appearing() {
+        let folder = tempfile::tempdir().unwrap();
+        let part = PartFile::create(&folder.path().join("file")).unwrap();
+        part.write(0, "hellO".into()).await.unwrap();
+        let finished = Sink::File(part).finish(&manifest(b"hello"), true).await.unwrap();
+        assert!(finished.is_err());
+        assert!(names(folder.path()).is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_breaks_is_an_error() {
+        struct Broken;
+        impl Write for Broken {
+            fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+                Err(std::io::ErrorKind::BrokenPipe.into())
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let mut sink = StreamSink::new(Box::new(Broken), false);
+        let mut failed = false;
+        for _ in 0..10 {
+            failed |= sink.write("hello".into()).await.is_err();
+        }
+        assert!(failed || Sink::Stream(sink).finish(&manifest(b"x"), false).await.is_err());
+    }
+}

@@ -237,3 +237,75 @@ fn read_up_to(file: &File, buffer: &mut [u8], offset: u64) -> std::io::Result<us
 pub(crate) fn shown(local: Option<&Path>) -> PathBuf {
     local.map_or_else(|| PathBuf::from("-"), Path::to_owned)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn remote() -> FilePath {
+        FilePath::new("remote").unwrap()
+    }
+
+    fn content(length: usize) -> Vec<u8> {
+        (0..length).map(|i| (i * 31 + i / 251) as u8).collect()
+    }
+
+    fn in_file(content: &[u8]) -> (tempfile::NamedTempFile, Source) {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(content).unwrap();
+        let (source, _) = Source::open(file.path()).unwrap();
+        (file, source)
+    }
+
+    async fn read(source: &Source, sums: &Arc<Sums>) -> Result<Vec<u8>, Cause> {
+        let mut all = Vec::new();
+        for chunk in ChunkId::ALL {
+            let mut blocks = source.blocks(sums.clone(), chunk);
+            while let Some(block) = blocks.next().await {
+                let (data, crc) = block?;
+                assert_eq!(crc, Crc32c::of(&data));
+                all.extend_from_slice(&data);
+            }
+        }
+        Ok(all)
+    }
+
+    #[tokio::test]
+    async fn both_passes_read_the_same_at_every_size() {
+        let limit = usize::try_from(IN_MEMORY_BYTES).unwrap();
+        for length in [0, 1, 2, 3, 4, 5, limit, limit + 1, (4 << 20) - 1, (4 << 20) + 1, 9 << 20] {
+            let content = content(length);
+            let (_file, source) = in_file(&content);
+            let (source, sums) = source.scan(&remote(), Path::new("local"), &|_| {}).unwrap();
+            assert_eq!(sums.size, length as u64);
+            assert_eq!(sums.md5, Md5Digest::of(&content), "{length} bytes");
+            let sums = Arc::new(sums);
+            assert_eq!(read(&source, &sums).await.unwrap(), content, "{length} bytes");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_changes_between_the_passes_is_noticed() {
+        for (offset, byte) in [(0, 9), (5 << 20, 9)] {
+            let (file, source) = in_file(&content(6 << 20));
+            let (source, sums) = source.scan(&remote(), Path::new("local"), &|_| {}).unwrap();
+            file.as_file().write_all_at(&[byte], offset).unwrap();
+            let read = read(&source, &Arc::new(sums)).await;
+            assert_eq!(read, Err(Cause::SourceChanged), "offset {offset}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_shrinks_between_the_passes_is_noticed() {
+        let (file, source) = in_file(&content(6 << 20));
+        let (source, sums) = source.scan(&remote(), Path::new("local"), &|_| {}).unwrap();
+        file.as_file().set_len(5 << 20).unwrap();
+        assert_eq!(read(&source, &Arc::new(sums)).await, Err(Cause::SourceChanged));
+    }
+
+    #[test]
+    fn a_folder_is_no_source() {
+        assert!(matches!(Source::open(Path::new("/")), Err(Error::Local { .. })));
+    }
+}

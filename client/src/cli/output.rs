@@ -171,3 +171,69 @@ pub(super) fn stats(bytes: u64, per_node: PerNode<u64>, rounds: u32, elapsed: Du
     });
     eprintln!("{line}");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dfs_proto::chunk::ChunkSet;
+    use dfs_proto::digest::{Crc32c, Md5Digest};
+    use dfs_proto::manifest::{Manifest, UploadId};
+    use dfs_proto::name::FilePath;
+    use dfs_proto::placement::home_chunks;
+    use dfs_proto::protocol::listing::FileEntry;
+    use dfs_proto::tag::{Hlc, Tag};
+
+    fn file(health: Health, up: [bool; 4]) -> Listed {
+        let md5 = Md5Digest::of(b"abc");
+        let crcs = [Crc32c::new(1); 4];
+        let manifest = Manifest::new(md5, 1234, crcs, "2026-11-22T10:00:00.5Z", Default::default());
+        let x = md5.residue();
+        Listed {
+            path: FilePath::new("notes/a b.txt").unwrap(),
+            tag: Tag { hlc: Hlc::new(1), writer: [0; 16] },
+            file: FileEntry {
+                upload: UploadId::new([0; 16]),
+                size: 1234,
+                x,
+                have: ChunkSet::EMPTY,
+                manifest: Some(manifest.unwrap()),
+            },
+            nodes: NodeId::ALL.map(|id| up[id.index()].then(|| home_chunks(x, id))),
+            health,
+            unconfirmed: false,
+        }
+    }
+
+    #[test]
+    fn a_listing_marks_what_cannot_be_read() {
+        let complete = file(Health::Complete, [true; 4]);
+        assert_eq!(list_line(&complete, false), "notes/a b.txt");
+        let incomplete = file(Health::Incomplete, [false, false, true, true]);
+        assert_eq!(list_line(&incomplete, false), "notes/a b.txt [incomplete]");
+        let unknown = file(Health::Unknown, [true, false, false, false]);
+        assert_eq!(list_line(&unknown, false), "notes/a b.txt [incomplete]");
+        assert_eq!(
+            list_line(&complete, true),
+            "          1234  2026-11-22T10:00:00Z  complete    notes/a b.txt"
+        );
+    }
+
+    #[test]
+    fn json_has_null_for_a_node_that_did_not_answer() {
+        let json = file_json(&file(Health::Degraded, [true, false, true, true]));
+        assert_eq!(
+            json.to_string(),
+            r#"{"md5":"900150983cd24fb0d6963f7d28e17f72","modified":"2026-11-22T10:00:00.5Z","nodes":[[3,4],null,[1,2],[2,3]],"path":"notes/a b.txt","size":1234,"state":"degraded","unconfirmed":false,"x":2}"#
+        );
+    }
+
+    #[test]
+    fn says_what_a_file_survives() {
+        let survives = |up| survives(&file(Health::Degraded, up).nodes);
+        let all = "the loss of node 1 or 2 or 3 or 4, or of nodes 1+3 or 2+4";
+        assert_eq!(survives([true; 4]), all);
+        assert_eq!(survives([true, false, true, true]), "the loss of node 4");
+        assert_eq!(survives([true, false, true, false]), "no further loss");
+        assert_eq!(survives([true, true, false, false]), "nothing: it cannot be read now");
+    }
+}
