@@ -40,25 +40,43 @@ impl NodeApi {
     /// Connects and logs in; panics when the node does not take the password.
     pub async fn log_in(address: SocketAddr, user: &str, password: &str) -> Self {
         let channel = connect(address).await;
-        let request = pb::AuthenticateRequest {
-            user: user.to_owned(),
-            password: password.to_owned(),
-        };
+        let request =
+            pb::AuthenticateRequest { user: user.to_owned(), password: password.to_owned() };
         let answer = DfsServiceClient::new(channel.clone())
             .authenticate(request)
             .await
             .expect("the node knows this user")
             .into_inner();
-        let bearer = Bearer::new(&answer.token);
+        let node = answer.node.expect("a node says who it is");
+        Self::over(channel, Bearer::new(&answer.token), node)
+    }
+
+    fn over(channel: Channel, bearer: Bearer, node: pb::NodeIdentity) -> Self {
         let client = DfsServiceClient::with_interceptor(channel.clone(), bearer.clone())
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
-        Self {
-            client,
-            node: answer.node.expect("a node says who it is"),
-            channel,
-            bearer,
-        }
+        Self { client, node, channel, bearer }
+    }
+
+    /// The same token, sent to another node.
+    pub async fn at(&self, address: SocketAddr) -> Self {
+        let channel = connect(address).await;
+        Self::over(channel, self.bearer.clone(), self.node.clone())
+    }
+
+    /// The same node with another token.
+    pub fn with_token(&self, token: &str) -> Self {
+        Self::over(self.channel.clone(), Bearer::new(token), self.node.clone())
+    }
+
+    /// The connection, for other services.
+    pub fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    /// What puts the token on requests.
+    pub fn bearer(&self) -> Bearer {
+        self.bearer.clone()
     }
 
     /// Sends bytes that the generated client would not send, as one unary request.
@@ -74,14 +92,8 @@ impl NodeApi {
 
     /// What the node knows of a path.
     pub async fn stat(&mut self, path: &str) -> pb::PathStat {
-        let query = pb::StatQuery {
-            path: path.to_owned(),
-            upload_id: None,
-        };
-        let request = pb::StatRequest {
-            queries: vec![query],
-            include_superseded: true,
-        };
+        let query = pb::StatQuery { path: path.to_owned(), upload_id: None };
+        let request = pb::StatRequest { queries: vec![query], include_superseded: true };
         let answer = self.client.stat(request).await.expect("a stat").into_inner();
         let [stat] = <[pb::PathStat; 1]>::try_from(answer.stats).expect("one answer");
         stat
@@ -97,6 +109,13 @@ pub async fn connect(address: SocketAddr) -> Channel {
         .connect()
         .await
         .expect("the node listens")
+}
+
+/// A request stream of these messages.
+pub fn stream_of<M: Send + 'static>(
+    messages: impl IntoIterator<Item = M, IntoIter: Send + 'static>,
+) -> impl tonic::IntoStreamingRequest<Message = M> {
+    Request::new(tokio_stream::iter(messages))
 }
 
 /// Puts a token on every request.

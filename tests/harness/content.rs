@@ -17,13 +17,15 @@ pub fn noise(seed: u64, length: usize) -> Vec<u8> {
 
 /// Lines of text, cut at `length` bytes.
 pub fn text(length: usize) -> Vec<u8> {
-    let lines = (1u64..).flat_map(|n| format!("line {n}: grüße from a file of text\n").into_bytes());
+    let lines =
+        (1u64..).flat_map(|n| format!("line {n}: grüße from a file of text\n").into_bytes());
     lines.take(length).collect()
 }
 
 /// What gzip makes of `bytes`.
 pub fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let program = "import gzip,sys; sys.stdout.buffer.write(gzip.compress(sys.stdin.buffer.read()))";
+    let program =
+        "import gzip,sys; sys.stdout.buffer.write(gzip.compress(sys.stdin.buffer.read()))";
     python(&["-c", program], bytes)
 }
 
@@ -53,10 +55,7 @@ pub fn x_by_python(files: &[PathBuf]) -> Vec<u8> {
     let names = files.iter().map(|file| file.to_str().expect("a UTF-8 name"));
     let arguments: Vec<&str> = ["-c", program].into_iter().chain(names).collect();
     let printed = String::from_utf8(python(&arguments, b"")).expect("python prints text");
-    printed
-        .lines()
-        .map(|line| line.parse().expect("python prints numbers"))
-        .collect()
+    printed.lines().map(|line| line.parse().expect("python prints numbers")).collect()
 }
 
 /// Runs python3 and returns what it prints.
@@ -85,8 +84,7 @@ pub fn sparse_file(path: &Path, seed: u64, length: u64) {
     let mut rng = Rng::new(seed);
     let last = length.saturating_sub(PIECE);
     for offset in (0..last).step_by(16 << 20).chain([last]) {
-        file.write_all_at(&rng.bytes(64 << 10), offset)
-            .expect("room for a little noise");
+        file.write_all_at(&rng.bytes(64 << 10), offset).expect("room for a little noise");
     }
 }
 

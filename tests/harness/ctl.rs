@@ -33,12 +33,7 @@ impl Ctl {
         for name in ["DFS_CONFIG", "DFS_PASSWORD", "XDG_CONFIG_HOME", "RUST_LOG"] {
             command.env_remove(name);
         }
-        Self {
-            command,
-            line: "dfsctl".into(),
-            stdin: None,
-            limit: HARD_LIMIT,
-        }
+        Self { command, line: "dfsctl".into(), stdin: None, limit: HARD_LIMIT }
     }
 
     /// Adds an argument.
@@ -102,14 +97,7 @@ impl Ctl {
         }
         let stdout = read_all(child.stdout.take().expect("stdout is piped"));
         let stderr = read_all(child.stderr.take().expect("stderr is piped"));
-        Running {
-            process,
-            line: self.line,
-            limit: self.limit,
-            started,
-            stdout,
-            stderr,
-        }
+        Running { process, line: self.line, limit: self.limit, started, stdout, stderr }
     }
 }
 
@@ -206,20 +194,14 @@ impl Output {
     /// Requires `text` on standard error.
     #[track_caller]
     pub fn says(self, text: &str) -> Self {
-        assert!(
-            self.stderr.contains(text),
-            "`{text}` is not on standard error of {self}"
-        );
+        assert!(self.stderr.contains(text), "`{text}` is not on standard error of {self}");
         self
     }
 
     /// Requires that `text` is not on standard error.
     #[track_caller]
     pub fn does_not_say(self, text: &str) -> Self {
-        assert!(
-            !self.stderr.contains(text),
-            "`{text}` is on standard error of {self}"
-        );
+        assert!(!self.stderr.contains(text), "`{text}` is on standard error of {self}");
         self
     }
 

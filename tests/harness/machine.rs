@@ -7,11 +7,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 
 /// Slots of the machine: one per core, at least two, at most eight.
 static MACHINE: Machine = Machine {
-    queue: Mutex::new(Queue {
-        taken: 0,
-        next_ticket: 0,
-        serving: 0,
-    }),
+    queue: Mutex::new(Queue { taken: 0, next_ticket: 0, serving: 0 }),
     changed: Condvar::new(),
 };
 
@@ -52,10 +48,7 @@ impl Share {
         let ticket = queue.next_ticket;
         queue.next_ticket += 1;
         while queue.serving != ticket || queue.taken + count > slots() {
-            queue = MACHINE
-                .changed
-                .wait(queue)
-                .unwrap_or_else(PoisonError::into_inner);
+            queue = MACHINE.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
         queue.serving += 1;
         queue.taken += count;

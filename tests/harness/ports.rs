@@ -24,10 +24,7 @@ impl Ports {
     /// Finds ports on which nothing listens and that no other test uses.
     pub(crate) fn reserve() -> Self {
         let bases = bases();
-        let mut rng = Rng::new(std::hash::BuildHasher::hash_one(
-            &std::hash::RandomState::new(),
-            0,
-        ));
+        let mut rng = Rng::new(std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0));
         for _ in 0..1000 {
             let pick = rng.below(bases.len() as u64);
             let base = bases[usize::try_from(pick).expect("an index")];
@@ -53,9 +50,7 @@ impl Ports {
 }
 
 fn ports_of(base: u16) -> impl Iterator<Item = u16> {
-    [base, base + ADMIN_OFFSET]
-        .into_iter()
-        .flat_map(|first| first..first + 4)
+    [base, base + ADMIN_OFFSET].into_iter().flat_map(|first| first..first + 4)
 }
 
 /// Every base whose eight ports belong to it alone.

@@ -20,9 +20,8 @@ impl Process {
     /// Starts `command`; `name` is for messages.
     pub fn spawn(name: impl Into<String>, command: &mut Command) -> Self {
         let name = name.into();
-        let child = command
-            .spawn()
-            .unwrap_or_else(|error| panic!("{name} does not start: {error}"));
+        let child =
+            command.spawn().unwrap_or_else(|error| panic!("{name} does not start: {error}"));
         Self { child, name }
     }
 

@@ -58,11 +58,7 @@ impl Proxy {
         });
         let shared = Arc::clone(&state);
         let acceptor = std::thread::spawn(move || accept(&listener, node, &shared));
-        Self {
-            address,
-            state,
-            acceptor: Some(acceptor),
-        }
+        Self { address, state, acceptor: Some(acceptor) }
     }
 
     /// Starts a proxy in front of each of these nodes.
@@ -220,11 +216,7 @@ impl BlackHole {
             fillers.push(filler);
             assert!(fillers.len() < 100, "the queue of {address} does not fill");
         }
-        Self {
-            address,
-            _listener: listener,
-            _fillers: fillers,
-        }
+        Self { address, _listener: listener, _fillers: fillers }
     }
 
     /// The address.

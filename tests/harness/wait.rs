@@ -14,10 +14,7 @@ pub fn until<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> Option<T>)
         if let Some(value) = ask() {
             return value;
         }
-        assert!(
-            started.elapsed() < limit,
-            "{what}: not within {limit:?} of waiting"
-        );
+        assert!(started.elapsed() < limit, "{what}: not within {limit:?} of waiting");
         sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(20));
     }

@@ -1,2 +1,62 @@
-//! Scenarios.
-fn main() {}
+//! What the whole system does, seen from outside: real nodes, real clients, real failures.
+//!
+//! Every test has a cluster of its own and may run beside any other. In reading order: what a
+//! put leaves on the nodes and what a get brings back ([`placement`], [`contents`], [`names`],
+//! [`folders`], [`listing`], [`traffic`]), nodes that are gone or come back ([`outages`],
+//! [`losses`], [`removal`], [`restarts`]), nodes that are neither ([`stalls`]), clients in
+//! each other's way or gone ([`races`], [`interruptions`], [`crowd`]), who may do what
+//! ([`accounts`], [`api`], [`paths`], [`configuration`]), and what it costs ([`memory`]).
+//! [`tidy`] reads the sources.
+
+mod placement;
+
+mod contents;
+
+mod names;
+
+mod folders;
+
+mod listing;
+
+mod traffic;
+
+mod outages;
+
+mod losses;
+
+mod removal;
+
+mod restarts;
+
+mod stalls;
+
+mod races;
+
+mod interruptions;
+
+mod crowd;
+
+mod accounts;
+
+mod api;
+
+mod paths;
+
+mod configuration;
+
+mod memory;
+
+mod tidy;
+
+use harness::{Cluster, Programs};
+
+/// The programs that cargo built for these tests.
+const PROGRAMS: Programs = Programs {
+    dfsd: env!("CARGO_BIN_EXE_dfsd-under-test"),
+    dfsctl: env!("CARGO_BIN_EXE_dfsctl-under-test"),
+};
+
+/// Four nodes that run, and a user.
+fn cluster() -> Cluster {
+    Cluster::start(PROGRAMS)
+}

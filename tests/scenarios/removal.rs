@@ -1,0 +1,56 @@
+//! Removed files stay removed.
+
+use harness::cluster::NODES;
+use harness::content::noise;
+
+use crate::cluster;
+
+#[test]
+fn a_node_that_missed_a_removal_does_not_bring_the_file_back() {
+    let mut cluster = cluster();
+    for missing in NODES {
+        cluster.run_only(&NODES);
+        let name = format!("missed-by-{missing}");
+        cluster.put(&name, noise(1, 300_000));
+        cluster.run_without(&[missing]);
+        cluster.ctl(["rm", &name]).ok();
+        cluster.ctl(["get", &name, "-"]).exits(3);
+    }
+    for lost in [&[][..], &[1], &[2], &[3], &[4], &[1, 3], &[2, 4]] {
+        cluster.run_without(lost);
+        assert_eq!(cluster.list(), [""; 0], "{lost:?} lost");
+        for missing in NODES {
+            let name = format!("missed-by-{missing}");
+            cluster.ctl(["get", &name, "-"]).exits(3);
+        }
+    }
+}
+
+#[test]
+fn a_path_can_be_put_again_after_its_removal() {
+    let mut cluster = cluster();
+    for (round, missing) in NODES.into_iter().enumerate() {
+        let content = noise(round as u64, 2000);
+        cluster.put("file", &content);
+        cluster.run_without(&[missing]);
+        assert!(cluster.get("file") == content);
+        cluster.ctl(["rm", "file"]).ok();
+        cluster.ctl(["rm", "file"]).exits(3);
+        cluster.run_only(&NODES);
+    }
+    cluster.put("file", "again");
+    assert_eq!(cluster.get("file"), b"again");
+    assert_eq!(cluster.list(), ["file"]);
+}
+
+#[test]
+fn a_removal_needs_three_nodes() {
+    let mut cluster = cluster();
+    cluster.put("file", "content");
+    for live in [&[1, 3][..], &[2, 4], &[1, 2], &[3]] {
+        cluster.run_only(live);
+        cluster.ctl(["rm", "file"]).exits(5).says("file");
+    }
+    cluster.run_only(&NODES);
+    assert_eq!(cluster.get("file"), b"content");
+}

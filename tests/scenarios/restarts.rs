@@ -1,0 +1,103 @@
+//! Nodes that crash, stop and come back.
+
+use std::time::Duration;
+
+use harness::cluster::{NODES, STOP_LIMIT};
+use harness::content::noise;
+use harness::{Proxy, wait};
+
+use crate::cluster;
+
+#[test]
+fn what_was_acknowledged_is_there_after_all_nodes_crashed() {
+    let mut cluster = cluster();
+    for round in 0..3u64 {
+        let (small, large) = (noise(round, 1000), noise(round, 2_000_000));
+        cluster.put("small", &small);
+        cluster.put("large", &large);
+        cluster.run_only(&[]);
+        cluster.run_only(&NODES);
+        assert!(cluster.get("small") == small, "round {round}");
+        assert!(cluster.get("large") == large, "round {round}");
+        assert_eq!(cluster.list(), ["large", "small"]);
+    }
+}
+
+#[test]
+fn a_node_that_crashed_right_after_the_answer_has_the_file() {
+    let mut cluster = cluster();
+    for node in NODES {
+        let name = format!("file-{node}");
+        let content = noise(node as u64, 500_000);
+        cluster.put(&name, &content);
+        cluster.kill(node);
+        cluster.start_node(node);
+        let opposite = (node + 1) % 4 + 1;
+        let pair = format!("{},{}", node.min(opposite), node.max(opposite));
+        let get = cluster.ctl(["get", "--pair", &pair, &name, "-"]).ok();
+        assert!(get.stdout == content, "node {node}");
+    }
+}
+
+#[test]
+fn a_node_ends_well_when_asked_to_and_comes_back() {
+    let mut cluster = cluster();
+    cluster.put("file", "content");
+    for node in NODES {
+        let (status, took) = cluster.stop(node);
+        assert_eq!(status.code(), Some(0), "node {node}");
+        assert!(took <= STOP_LIMIT, "node {node} took {took:?}");
+        cluster.start_node(node);
+    }
+    assert_eq!(cluster.get("file"), b"content");
+    assert_eq!(cluster.ctl(["list"]).ok().lines(), ["file"]);
+}
+
+#[test]
+fn a_node_asked_to_end_does_not_wait_for_a_slow_client() {
+    let mut cluster = cluster();
+    cluster.file("large", noise(1, 64 << 20));
+    let proxies = Proxy::to_all(cluster.addresses());
+    let addresses = proxies.each_ref().map(Proxy::address);
+    let config = cluster.client_config_with("slow.yaml", addresses);
+    proxies[1].pace(1 << 20);
+    let put = cluster.dfsctl().arg("--config").arg(config);
+    let put = put.args(["put", "large"]).start();
+    wait::until_true("bytes flow", Duration::from_secs(60), || proxies[1].to_node() > 1 << 20);
+    let (status, took) = cluster.stop(2);
+    assert_eq!(status.code(), Some(0));
+    assert!(took <= STOP_LIMIT, "{took:?}");
+    put.finish().ok();
+    cluster.run_without(&[2, 4]);
+    assert!(cluster.get("large") == noise(1, 64 << 20));
+}
+
+#[test]
+fn a_node_that_dies_in_the_middle_of_a_put_is_replaced() {
+    let mut cluster = cluster();
+    let content = noise(1, 32 << 20);
+    cluster.file("large", &content);
+    for dying in NODES {
+        let proxies = Proxy::to_all(cluster.addresses());
+        let addresses = proxies.each_ref().map(Proxy::address);
+        let config = cluster.client_config_with("slow.yaml", addresses);
+        proxies.iter().for_each(|proxy| proxy.pace(16 << 20));
+        let put = cluster.dfsctl().arg("--config").arg(config);
+        let name = format!("put-{dying}");
+        let put = put.args(["put", "large", &name]).start();
+        wait::until_true("bytes flow", Duration::from_secs(60), || {
+            proxies[dying - 1].to_node() > 2 << 20
+        });
+        cluster.kill(dying);
+        proxies.iter().for_each(|proxy| proxy.pace(u64::MAX));
+        put.finish().ok().says(&format!("node {dying}"));
+        cluster.start_node(dying);
+    }
+    for lost in [[1, 3], [2, 4]] {
+        cluster.run_without(&lost);
+        for dying in NODES {
+            let fetched = cluster.get(&format!("put-{dying}"));
+            assert!(fetched == content, "{dying} died, {lost:?} lost");
+        }
+    }
+}
