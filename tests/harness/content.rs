@@ -117,3 +117,30 @@ pub fn files(root: &Path) -> Vec<String> {
     found.retain(|name| root.join(name).is_file());
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contents_are_what_they_are_called() {
+        for x in 0..4 {
+            let content = with_x(x, 5, 100);
+            assert_eq!((x_of(&content), content.len()), (x, 100));
+        }
+        assert_eq!(noise(1, 100), noise(1, 100));
+        assert_ne!(noise(1, 100), noise(2, 100));
+        assert_eq!(text(99).len(), 99);
+        assert!(gzip(&text(10_000)).len() < 5000);
+    }
+
+    #[test]
+    fn a_tree_is_listed_with_its_directories() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("b")).unwrap();
+        fs::write(dir.path().join("b/c"), "").unwrap();
+        fs::write(dir.path().join("a"), "").unwrap();
+        assert_eq!(tree(dir.path()), ["a", "b", "b/c"]);
+        assert_eq!(files(dir.path()), ["a", "b/c"]);
+    }
+}

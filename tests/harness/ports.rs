@@ -88,3 +88,27 @@ fn lock(base: u16) -> Option<File> {
 fn is_free(port: u16) -> bool {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_port_belongs_to_two_bases() {
+        let mut ports: Vec<u16> = bases().into_iter().flat_map(ports_of).collect();
+        let count = ports.len();
+        assert!(count >= 8 * 100, "room for many clusters");
+        ports.sort_unstable();
+        ports.dedup();
+        assert_eq!(ports.len(), count);
+    }
+
+    #[test]
+    fn clusters_side_by_side_have_ports_of_their_own() {
+        let reserved: Vec<Ports> = (0..50).map(|_| Ports::reserve()).collect();
+        let mut bases: Vec<u16> = reserved.iter().map(Ports::base).collect();
+        bases.sort_unstable();
+        bases.dedup();
+        assert_eq!(bases.len(), 50);
+    }
+}

@@ -171,10 +171,11 @@ fn copy(
         if state.mode() == Mode::Swallow {
             continue;
         }
+        // Counted first: who has seen the bytes sees them counted.
+        counter(state).fetch_add(count as u64, Ordering::Relaxed);
         if to.write_all(&buffer[..count]).is_err() {
             break;
         }
-        counter(state).fetch_add(count as u64, Ordering::Relaxed);
         if state.from_node.load(Ordering::Relaxed) >= state.die_after.load(Ordering::Relaxed) {
             *lock(&state.mode) = Mode::Close;
             state.close_all();
@@ -222,5 +223,71 @@ impl BlackHole {
     /// The address.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A server that sends back what it gets, for one connection.
+    fn echo() -> SocketAddr {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            let mut reader = stream.try_clone().unwrap();
+            let _ = std::io::copy(&mut reader, &mut &stream);
+        });
+        address
+    }
+
+    fn exchange(stream: &mut TcpStream) -> std::io::Result<()> {
+        stream.set_read_timeout(Some(Duration::from_millis(300)))?;
+        stream.write_all(&[7; 1000])?;
+        stream.read_exact(&mut [0; 1000])
+    }
+
+    #[test]
+    fn forwards_and_counts_until_told_otherwise() {
+        let proxy = Proxy::to(echo());
+        let mut stream = TcpStream::connect(proxy.address()).unwrap();
+        exchange(&mut stream).unwrap();
+        assert_eq!((proxy.to_node(), proxy.from_node()), (1000, 1000));
+        proxy.set(Mode::Swallow);
+        exchange(&mut stream).expect_err("nothing comes back");
+        assert_eq!(proxy.to_node(), 1000);
+    }
+
+    #[test]
+    fn dies_after_so_many_bytes() {
+        let proxy = Proxy::to(echo());
+        proxy.die_after(2500);
+        let mut stream = TcpStream::connect(proxy.address()).unwrap();
+        let exchanged = (0..9).take_while(|_| exchange(&mut stream).is_ok()).count();
+        assert!((2..=3).contains(&exchanged), "{exchanged}");
+        let mut next = TcpStream::connect(proxy.address()).unwrap();
+        exchange(&mut next).expect_err("it stays dead");
+    }
+
+    #[test]
+    fn closes_what_is_open_and_what_is_new() {
+        let proxy = Proxy::to(echo());
+        let mut stream = TcpStream::connect(proxy.address()).unwrap();
+        exchange(&mut stream).unwrap();
+        proxy.set(Mode::Close);
+        exchange(&mut stream).expect_err("it is closed");
+        let mut next = TcpStream::connect(proxy.address()).unwrap();
+        exchange(&mut next).expect_err("it is closed");
+    }
+
+    #[test]
+    fn nobody_connects_to_a_black_hole() {
+        crate::api::block_on(async {
+            let hole = BlackHole::new().await;
+            let limit = Duration::from_millis(500);
+            let error = TcpStream::connect_timeout(&hole.address(), limit).unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+        });
     }
 }
