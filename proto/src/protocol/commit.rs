@@ -70,15 +70,8 @@ pub struct CommitRound {
 impl CommitRound {
     /// Starts a round that sends to all four nodes; `now` is any monotonic clock.
     pub fn start(now: Duration) -> Self {
-        let sent = State::Sent {
-            attempt: 1,
-            maybe: false,
-        };
-        Self {
-            nodes: [sent; 4],
-            started: now,
-            end: None,
-        }
+        let sent = State::Sent { attempt: 1, maybe: false };
+        Self { nodes: [sent; 4], started: now, end: None }
     }
 
     /// Takes a node's answer.
@@ -98,10 +91,7 @@ impl CommitRound {
             CommitAnswer::Refused(_) if maybe => *state = State::Failed { maybe },
             CommitAnswer::Refused(_) => *state = State::Refused,
             CommitAnswer::NoAnswer if again => {
-                *state = State::Sent {
-                    attempt: attempt + 1,
-                    maybe: true,
-                };
+                *state = State::Sent { attempt: attempt + 1, maybe: true };
                 return Next::Again(node);
             }
             CommitAnswer::NoAnswer => *state = State::Failed { maybe: true },
@@ -133,11 +123,7 @@ impl CommitRound {
     pub fn abandon_waiting(&mut self, now: Duration) -> Next {
         for state in &mut self.nodes {
             if let State::Waiting { maybe, .. } = *state {
-                *state = if maybe {
-                    State::Failed { maybe }
-                } else {
-                    State::Refused
-                };
+                *state = if maybe { State::Failed { maybe } } else { State::Refused };
             }
         }
         self.look(now)
@@ -175,3 +161,6 @@ impl CommitRound {
         Next::Ended(end)
     }
 }
+
+#[cfg(test)]
+mod tests;
