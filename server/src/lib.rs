@@ -1,1 +1,38 @@
-//! A node of dfs.
+//! A node of dfs: library and the program `dfsd`.
+//!
+//! A node keeps the chunks and the version rows that clients give it, answers what it knows,
+//! and never asks another node on a client's behalf. Who calls whom, top down: [`cli`] parses
+//! the command line, `serve` runs the gRPC server behind the deny-by-default layer of `auth`,
+//! `rpc` turns messages into calls of `node`, which owns the use cases and joins `store` (chunk
+//! files) with `index` (everything else). `peers` exchanges identities with the other nodes.
+//! The rules themselves are in `dfs_proto`.
+
+pub mod cli;
+
+mod config;
+
+mod serve;
+
+mod auth;
+
+mod users;
+
+mod rpc;
+
+mod peers;
+
+mod node;
+
+mod identity;
+
+mod store;
+
+mod index;
+
+mod chunk_key;
+
+mod codec;
+
+mod poison;
+
+mod hex;

@@ -1,0 +1,224 @@
+//! `dfsd dev`: a cluster of four nodes on this machine, to try dfs out.
+//!
+//! Makes all that four nodes and a client need in one directory, then runs the nodes as child
+//! processes until it is told to stop.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use clap::Args;
+use dfs_proto::name::UserName;
+use dfs_proto::placement::NodeId;
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+
+use super::{CliError, random};
+use crate::config::Config;
+use crate::hex;
+use crate::identity::replace_file;
+use crate::users::Users;
+
+/// The admin port of a node is this far above its port.
+const ADMIN_OFFSET: u16 = 1000;
+/// How long the nodes may take to stop.
+const PATIENCE: Duration = Duration::from_secs(10);
+const USER: &str = "alice";
+
+#[derive(Args)]
+pub(super) struct DevArgs {
+    /// Where everything goes; made if it is not there.
+    #[arg(long, value_name = "DIR", default_value = ".dfs-dev")]
+    dir: PathBuf,
+    /// Port of node 1; nodes 2 to 4 take the next ones.
+    #[arg(long, value_name = "PORT", default_value_t = 10001,
+          value_parser = clap::value_parser!(u16).range(1..=64532))]
+    base_port: u16,
+    /// Make the directory, but start no node.
+    #[arg(long)]
+    init_only: bool,
+}
+
+pub(super) fn dev(args: &DevArgs) -> Result<(), CliError> {
+    let dir = Layout { dir: args.dir.clone() };
+    if !dir.is_whole() {
+        dir.make(args.base_port)?;
+    }
+    let configs = NodeId::ALL.map(|node| Config::load(&dir.node_file(node)));
+    for config in configs {
+        let config = config?;
+        println!("node {}: {}", config.node, config.listen);
+    }
+    if args.init_only {
+        println!("run the nodes: dfsd dev --dir {}", dir.dir.display());
+        return Ok(());
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::Failed(format!("the system gives no threads: {error}")))?;
+    runtime.block_on(run_nodes(&dir))
+}
+
+/// The files of a development cluster.
+struct Layout {
+    dir: PathBuf,
+}
+
+impl Layout {
+    fn node_file(&self, node: NodeId) -> PathBuf {
+        self.dir.join(format!("dfs{node}.yaml"))
+    }
+
+    fn client_file(&self) -> PathBuf {
+        self.dir.join("dfs.yaml")
+    }
+
+    /// Whether this is a directory that was made here before.
+    fn is_whole(&self) -> bool {
+        let shared = ["users.yaml", "dfs.yaml", "alice.pass", "cluster.secret"];
+        let shared = shared.iter().all(|name| self.dir.join(name).is_file());
+        let node = |node: NodeId| {
+            let identity = self.dir.join(format!("dfs{node}")).join("identity");
+            self.node_file(node).is_file() && identity.is_file()
+        };
+        shared && NodeId::ALL.into_iter().all(node)
+    }
+
+    /// Makes everything in a new or empty directory.
+    fn make(&self, base_port: u16) -> Result<(), CliError> {
+        make_empty_dir(&self.dir)?;
+        let cluster = format!("dev-{}", hex::encode(&random::<2>()?));
+        let password = hex::encode(&random::<10>()?);
+        self.write("cluster.secret", &(hex::encode(&random::<32>()?) + "\n"))?;
+        self.write("alice.pass", &format!("{password}\n"))?;
+        let mut users = Users::load_or_empty(&self.dir.join("users.yaml"))?;
+        let alice = UserName::new(USER).expect("the name is valid");
+        users.add(alice, &password)?;
+        users.save()?;
+
+        let ports = NodeId::ALL.map(|node| base_port + u16::from(node.get()) - 1);
+        let addresses = ports.map(|port| format!("127.0.0.1:{port}")).join(", ");
+        let client = format!(
+            "cluster: {cluster}\nnodes: [{addresses}]\nuser: {USER}\npassword_file: alice.pass\n"
+        );
+        for (node, port) in NodeId::ALL.into_iter().zip(ports) {
+            let admin = port + ADMIN_OFFSET;
+            let text = format!(
+                "cluster: {cluster}\n\
+                 node: {node}\n\
+                 listen: 127.0.0.1:{port}\n\
+                 data_dir: dfs{node}\n\
+                 users_file: users.yaml\n\
+                 peers: [{addresses}]\n\
+                 cluster_secret_file: cluster.secret\n\
+                 admin_listen: 127.0.0.1:{admin}\n"
+            );
+            self.write(&format!("dfs{node}.yaml"), &text)?;
+            super::init(&Config::load(&self.node_file(node))?)?;
+        }
+        self.write("dfs.yaml", &client)
+    }
+
+    fn write(&self, name: &str, content: &str) -> Result<(), CliError> {
+        let path = self.dir.join(name);
+        replace_file(&path, content.as_bytes()).map_err(|source| CliError::Io { path, source })
+    }
+}
+
+fn make_empty_dir(dir: &Path) -> Result<(), CliError> {
+    let failed = |source| CliError::Io { path: dir.to_owned(), source };
+    match DirBuilder::new().mode(0o700).create(dir) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            if fs::read_dir(dir).map_err(failed)?.next().is_some() {
+                return Err(CliError::Usage(format!(
+                    "{} is not empty and no whole development cluster; remove it or choose \
+                     another --dir",
+                    dir.display()
+                )));
+            }
+            Ok(())
+        }
+        made => made.map_err(failed),
+    }
+}
+
+/// Runs the nodes until a signal, or until all of them have ended by themselves.
+async fn run_nodes(dir: &Layout) -> Result<(), CliError> {
+    let failed = |what: &str, error: io::Error| CliError::Failed(format!("{what}: {error}"));
+    let program = std::env::current_exe().map_err(|error| failed("dfsd is not found", error))?;
+    let mut terminate =
+        signal(SignalKind::terminate()).map_err(|error| failed("signals", error))?;
+    let mut nodes = JoinSet::new();
+    let mut pids = Vec::new();
+    for node in NodeId::ALL {
+        let mut child = Command::new(&program)
+            .args(["serve", "--stop-with-stdin", "--config"])
+            .arg(dir.node_file(node))
+            // The node watches the other end: it closes even if this process is killed.
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            // Ctrl+C reaches this process only, which then stops the nodes in order.
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|error| failed("a node does not start", error))?;
+        pids.extend(pid(&child));
+        let stdin = child.stdin.take();
+        nodes.spawn(async move {
+            if let Some(stderr) = child.stderr.take() {
+                forward(node, stderr).await;
+            }
+            let status = child.wait().await;
+            drop(stdin);
+            match status {
+                Ok(status) => eprintln!("dfs{node} | ended: {status}"),
+                Err(error) => eprintln!("dfs{node} | ended: {error}"),
+            }
+        });
+    }
+    println!("user {USER}; try: dfsctl --config {} list", dir.client_file().display());
+    println!("Ctrl+C stops the nodes");
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+        () = wait_for(&mut nodes) => {
+            return Err(CliError::Failed("all four nodes have ended".to_owned()));
+        }
+    }
+    for pid in pids {
+        // A node that is gone already needs no signal.
+        let _ = kill_process(pid, Signal::TERM);
+    }
+    if tokio::time::timeout(PATIENCE, wait_for(&mut nodes)).await.is_err() {
+        // Dropping what is left kills it.
+        eprintln!("dfsd: some nodes did not stop in time and are killed");
+    }
+    Ok(())
+}
+
+async fn wait_for(nodes: &mut JoinSet<()>) {
+    while nodes.join_next().await.is_some() {}
+}
+
+fn pid(child: &Child) -> Option<Pid> {
+    Pid::from_raw(i32::try_from(child.id()?).ok()?)
+}
+
+/// Prints a node's log lines with its name in front.
+async fn forward(node: NodeId, log: impl AsyncRead + Unpin) {
+    let mut lines = BufReader::new(log).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        eprintln!("dfs{node} | {line}");
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,167 @@
+//! The command line of `dfsd`.
+//!
+//! Exit codes: 0 done, 1 the node failed, 2 usage or something that the operator has to change.
+//! Data goes to stdout, all else to stderr.
+
+mod dev;
+mod log;
+mod serve;
+mod user;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use dfs_proto::identity::Identity;
+use dfs_proto::manifest::Incarnation;
+
+use crate::config::{Config, ConfigError};
+use crate::identity::{DataDir, IdentityError};
+use crate::index::{Index, OpenError};
+use crate::serve::ServeError;
+use crate::store::ChunkStore;
+use crate::users::{Users, UsersError};
+
+/// A node of dfs, a file store of four nodes.
+#[derive(Parser)]
+#[command(name = "dfsd", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a node.
+    Serve(serve::ServeArgs),
+    /// Make the data directory of a node of a new cluster.
+    Init(ConfigArgs),
+    /// Check a configuration and the files it names, without starting.
+    Check(ConfigArgs),
+    /// Manage the users file.
+    #[command(subcommand)]
+    User(user::UserCommand),
+    /// Run a cluster of four nodes on this machine, to try dfs out.
+    Dev(dev::DevArgs),
+}
+
+#[derive(Args)]
+struct ConfigArgs {
+    /// The node's configuration file.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+/// What a command failed with.
+#[derive(Debug, thiserror::Error)]
+enum CliError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Users(#[from] UsersError),
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error(transparent)]
+    Index(#[from] OpenError),
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    #[error("{0}")]
+    Usage(String),
+    #[error("{path}: {source}")]
+    Io { path: PathBuf, source: std::io::Error },
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl CliError {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_)
+            | Self::Users(_)
+            | Self::Identity(_)
+            | Self::Index(_)
+            | Self::Io { .. }
+            | Self::Usage(_) => 2,
+            Self::Serve(error) if error.needs_operator() => 2,
+            Self::Serve(_) | Self::Failed(_) => 1,
+        }
+    }
+}
+
+/// Runs the program with the arguments of the process and returns its exit code.
+pub fn run() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Serve(args) => serve::serve(&args),
+        Command::Init(args) => {
+            Config::load(&args.config).map_err(Into::into).and_then(|config| init(&config))
+        }
+        Command::Check(args) => check(&args),
+        Command::User(command) => user::run(command),
+        Command::Dev(args) => dev::dev(&args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            for line in error.to_string().lines() {
+                eprintln!("dfsd: {line}");
+            }
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// Makes a data directory with an index, a store and an identity, in this order: without an
+/// identity nothing else counts.
+fn init(config: &Config) -> Result<(), CliError> {
+    let data_dir = DataDir::create(&config.data_dir)?;
+    let incarnation = Incarnation::new(random()?);
+    let io = |source| CliError::Io { path: config.data_dir.clone(), source };
+    ChunkStore::create(data_dir.path()).map_err(io)?;
+    Index::create(&data_dir.index(), incarnation)?;
+    data_dir.write_identity(&Identity {
+        cluster: config.cluster.clone(),
+        node: config.node,
+        incarnation,
+        boot: 0,
+        rejoining: false,
+    })?;
+    println!(
+        "initialised {} for node {} of cluster {}",
+        config.data_dir.display(),
+        config.node,
+        config.cluster
+    );
+    Ok(())
+}
+
+/// Checks everything that a start would, but starts and writes nothing.
+fn check(args: &ConfigArgs) -> Result<(), CliError> {
+    let config = Config::load(&args.config)?;
+    let mut mistakes = Vec::new();
+    let mut note = |outcome: Result<(), String>| mistakes.extend(outcome.err());
+    note(config.read_secret().map(drop).map_err(|e| e.to_string()));
+    note(Users::load(&config.users_file).map(drop).map_err(|e| e.to_string()));
+    note(check_data_dir(&config).map_err(|e| e.to_string()));
+    if !mistakes.is_empty() {
+        return Err(ConfigError { mistakes }.into());
+    }
+    println!("{}: ok", args.config.display());
+    Ok(())
+}
+
+/// A running node holds its lock; its directory is right then.
+fn check_data_dir(config: &Config) -> Result<(), IdentityError> {
+    match DataDir::open(&config.data_dir) {
+        Ok(data_dir) => data_dir.identity(&config.cluster, config.node).map(drop),
+        Err(IdentityError::Locked(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Random bytes from the operating system.
+fn random<const N: usize>() -> Result<[u8; N], CliError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| CliError::Failed(format!("the system gives no random bytes: {error}")))?;
+    Ok(bytes)
+}

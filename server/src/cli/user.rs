@@ -1,0 +1,126 @@
+//! `dfsd user`: changes the users file. Running nodes read it at their next start.
+
+use std::io::{BufRead, IsTerminal, stdin};
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use dfs_proto::name::UserName;
+
+use super::CliError;
+use crate::users::{MAX_PASSWORD_BYTES, Users};
+
+#[derive(Subcommand)]
+pub(super) enum UserCommand {
+    /// Add a user.
+    Add(PasswordArgs),
+    /// Change a user's password.
+    Passwd(PasswordArgs),
+    /// Remove a user. His files stay.
+    Remove(NameArgs),
+    /// List all users.
+    List(UsersArgs),
+}
+
+#[derive(Args)]
+pub(super) struct UsersArgs {
+    /// The users file; `add` makes it if it is not there.
+    #[arg(long, value_name = "FILE")]
+    users: PathBuf,
+}
+
+#[derive(Args)]
+pub(super) struct NameArgs {
+    /// The user: [a-z0-9][a-z0-9._-]{0,31}.
+    name: String,
+    #[command(flatten)]
+    file: UsersArgs,
+}
+
+#[derive(Args)]
+pub(super) struct PasswordArgs {
+    #[command(flatten)]
+    user: NameArgs,
+    /// Read the password from stdin: one line, without its newline.
+    #[arg(long)]
+    password_stdin: bool,
+}
+
+pub(super) fn run(command: UserCommand) -> Result<(), CliError> {
+    match command {
+        UserCommand::Add(args) => {
+            let name = name(&args.user)?;
+            let mut users = Users::load_or_empty(&args.user.file.users)?;
+            users.add(name, &password(&args)?)?;
+            users.save()?;
+        }
+        UserCommand::Passwd(args) => {
+            let name = name(&args.user)?;
+            let mut users = Users::load(&args.user.file.users)?;
+            users.set_password(&name, &password(&args)?)?;
+            users.save()?;
+        }
+        UserCommand::Remove(args) => {
+            let mut users = Users::load(&args.file.users)?;
+            users.remove(&name(&args)?)?;
+            users.save()?;
+        }
+        UserCommand::List(args) => {
+            for name in Users::load(&args.users)?.names() {
+                println!("{name}");
+            }
+        }
+    }
+    Ok(())
+}
+
+fn name(args: &NameArgs) -> Result<UserName, CliError> {
+    UserName::new(&*args.name).map_err(|error| CliError::Usage(format!("'{}': {error}", args.name)))
+}
+
+fn password(args: &PasswordArgs) -> Result<String, CliError> {
+    if args.password_stdin {
+        return read_line(&mut stdin().lock());
+    }
+    if !stdin().is_terminal() {
+        let text = "there is no terminal to ask for the password; use --password-stdin";
+        return Err(CliError::Usage(text.to_owned()));
+    }
+    let ask = |prompt| {
+        rpassword::prompt_password(prompt)
+            .map_err(|error| CliError::Failed(format!("the password cannot be read: {error}")))
+    };
+    let first = ask("Password: ")?;
+    if ask("Again: ")? == first {
+        Ok(first)
+    } else {
+        Err(CliError::Usage("the two passwords differ".to_owned()))
+    }
+}
+
+/// One line, without its newline, and not longer than a password may be.
+fn read_line(input: &mut impl BufRead) -> Result<String, CliError> {
+    let mut line = Vec::new();
+    let limit = u64::try_from(MAX_PASSWORD_BYTES + 2).unwrap_or(u64::MAX);
+    std::io::Read::take(input, limit)
+        .read_until(b'\n', &mut line)
+        .map_err(|error| CliError::Failed(format!("stdin cannot be read: {error}")))?;
+    if line.last() == Some(&b'\n') {
+        line.pop();
+    }
+    String::from_utf8(line).map_err(|_| CliError::Usage("the password is not UTF-8".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_one_line() {
+        let read = |mut bytes: &[u8]| read_line(&mut bytes);
+        assert_eq!(read(b"secret\nmore").unwrap(), "secret");
+        assert_eq!(read(b" with spaces ").unwrap(), " with spaces ");
+        assert_eq!(read(b"").unwrap(), "");
+        assert!(read(&[0xff]).is_err());
+        assert!(read(&[b'x'; 5000]).unwrap().len() > MAX_PASSWORD_BYTES);
+    }
+}

@@ -1,0 +1,309 @@
+//! The index: what this node knows of every path, upload and chunk, in one embedded database.
+//!
+//! Writes go through [`Index::update`]: closures that run one after the other on the writer
+//! thread and are durable, many at a time, before they are answered. Reads go straight to the
+//! database from any thread and see only what is durable, but for changes that asked for no
+//! sync. This is the only module that knows which database it is.
+//!
+//! [`codec`] draws keys and values, [`txn`] is a transaction, [`writer`] the group commit.
+
+pub(crate) mod codec;
+pub(crate) mod txn;
+mod writer;
+
+use std::collections::HashMap;
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use dfs_proto::manifest::{Incarnation, UploadId};
+use dfs_proto::name::{FilePath, Prefix, UserName};
+use dfs_proto::protocol::row::{Current, Upload};
+use fjall::{KeyspaceCreateOptions, KvSeparationOptions, PersistMode, Readable};
+
+use crate::codec::CodecError;
+use crate::poison::Poison;
+use txn::{Lookup, Txn};
+pub(crate) use writer::Pending;
+use writer::Writer;
+
+/// Memory that one keyspace fills before it is written out. Four of them and their flushes
+/// have to stay well below the 200 MiB that a node may use.
+const MEMTABLE_BYTES: u64 = 8 << 20;
+/// Journals on disk; the least that the database takes is 64 MiB.
+const JOURNAL_BYTES: u64 = 128 << 20;
+/// Values of chunks above this many bytes are kept out of the sorted tables, so that merging
+/// those does not copy file data around.
+const SEPARATED_BYTES: u32 = 1024;
+
+/// Why the index did not do something.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum IndexError {
+    #[error("the index failed: {0}")]
+    Failed(Arc<fjall::Error>),
+    #[error("the node takes nothing any more since its disk failed")]
+    Poisoned,
+    #[error("a row of the index is damaged: {0}")]
+    Damaged(#[from] CodecError),
+}
+
+impl From<fjall::Error> for IndexError {
+    fn from(error: fjall::Error) -> Self {
+        Self::Failed(Arc::new(error))
+    }
+}
+
+/// Why the index could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenError {
+    #[error("there is no index at {0}")]
+    Missing(PathBuf),
+    #[error("the index at {path} is damaged: {why}")]
+    Damaged { path: PathBuf, why: String },
+    #[error("the index at {path} belongs to another life of this node's disk")]
+    Foreign { path: PathBuf },
+    #[error("the index at {path} cannot be made: {source}")]
+    Create { path: PathBuf, source: IndexError },
+}
+
+/// The four parts of the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Space {
+    Paths,
+    Uploads,
+    Chunks,
+    Meta,
+}
+
+impl Space {
+    const ALL: [Self; 4] = [Self::Paths, Self::Uploads, Self::Chunks, Self::Meta];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Paths => "paths",
+            Self::Uploads => "uploads",
+            Self::Chunks => "chunks",
+            Self::Meta => "meta",
+        }
+    }
+
+    fn options(self) -> KeyspaceCreateOptions {
+        let separation = (self == Self::Chunks)
+            .then(|| KvSeparationOptions::default().separation_threshold(SEPARATED_BYTES));
+        KeyspaceCreateOptions::default()
+            .max_memtable_size(MEMTABLE_BYTES)
+            .with_kv_separation(separation)
+    }
+}
+
+struct Database {
+    fjall: fjall::Database,
+    spaces: [fjall::Keyspace; 4],
+}
+
+impl Database {
+    fn builder(path: &Path) -> fjall::DatabaseBuilder<fjall::Database> {
+        fjall::Database::builder(path).max_journaling_size(JOURNAL_BYTES).worker_threads(1)
+    }
+
+    fn space(&self, space: Space) -> &fjall::Keyspace {
+        &self.spaces[space as usize]
+    }
+
+    fn write(
+        &self,
+        changes: HashMap<(Space, Vec<u8>), Option<Bytes>>,
+        durable: bool,
+    ) -> Result<(), IndexError> {
+        // The journal's data and length are all that recovery needs, and fdatasync covers both.
+        let mode = durable.then_some(PersistMode::SyncData);
+        let mut batch = self.fjall.batch().durability(mode.or(Some(PersistMode::Buffer)));
+        for ((space, key), value) in changes {
+            match value {
+                Some(value) => batch.insert(self.space(space), key, value),
+                None => batch.remove(self.space(space), key),
+            }
+        }
+        Ok(batch.commit()?)
+    }
+
+    fn sync(&self) -> Result<(), IndexError> {
+        Ok(self.fjall.persist(PersistMode::SyncAll)?)
+    }
+}
+
+impl Lookup for Database {
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, IndexError> {
+        Ok(self.space(space).get(key)?.map(Bytes::from))
+    }
+}
+
+/// The index of one node.
+pub(crate) struct Index {
+    database: Arc<Database>,
+    writer: Writer,
+}
+
+impl Index {
+    /// Makes an empty index for a disk's new life. Only `init` and `rejoin` may call this.
+    pub(crate) fn create(path: &Path, incarnation: Incarnation) -> Result<(), OpenError> {
+        let make = || -> Result<(), IndexError> {
+            let fjall = Database::builder(path).open()?;
+            let spaces = Space::ALL.map(|space| fjall.keyspace(space.name(), || space.options()));
+            let [paths, uploads, chunks, meta] = spaces;
+            let spaces = [paths?, uploads?, chunks?, meta?];
+            let database = Database { fjall, spaces };
+            let key = (Space::Meta, codec::NODE_KEY.to_vec());
+            let value = codec::put_node(incarnation).into();
+            database.write(HashMap::from([(key, Some(value))]), true)?;
+            database.sync()
+        };
+        make().map_err(|source| OpenError::Create { path: path.to_owned(), source })
+    }
+
+    /// Opens an existing index and checks that it belongs to `incarnation`. Never makes one:
+    /// an empty index in place of a lost one would deny files that were acknowledged.
+    pub(crate) fn open(
+        path: &Path,
+        incarnation: Incarnation,
+        poison: Poison,
+    ) -> Result<Self, OpenError> {
+        let damaged = |why: String| OpenError::Damaged { path: path.to_owned(), why };
+        let fjall =
+            fjall::Database::recover(Database::builder(path).into_config()).map_err(|error| {
+                match error {
+                    fjall::Error::Io(io) if io.kind() == std::io::ErrorKind::NotFound => {
+                        OpenError::Missing(path.to_owned())
+                    }
+                    other => damaged(other.to_string()),
+                }
+            })?;
+        let open = |space: Space| {
+            if !fjall.keyspace_exists(space.name()) {
+                return Err(damaged(format!("it has no {}", space.name())));
+            }
+            let opened = fjall.keyspace(space.name(), || space.options());
+            opened.map_err(|error| damaged(error.to_string()))
+        };
+        let [paths, uploads, chunks, meta] = Space::ALL.map(open);
+        let spaces = [paths?, uploads?, chunks?, meta?];
+        let database = Arc::new(Database { fjall, spaces });
+        let sentinel = database.get(Space::Meta, codec::NODE_KEY);
+        let sentinel = sentinel.map_err(|error| damaged(error.to_string()))?;
+        let bytes = sentinel.ok_or_else(|| damaged("its first row is missing".into()))?;
+        let found = codec::read_node(&bytes).map_err(|error| damaged(error.to_string()))?;
+        if found != incarnation {
+            return Err(OpenError::Foreign { path: path.to_owned() });
+        }
+        let writer = Writer::start(Arc::clone(&database), poison);
+        let writer = writer.map_err(|error| damaged(error.to_string()))?;
+        Ok(Self { database, writer })
+    }
+
+    /// Runs `change` as a transaction and waits until it is durable.
+    pub(crate) async fn update<R: Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut Txn<'_>) -> Result<R, IndexError> + Send + 'static,
+    ) -> Result<R, IndexError> {
+        self.submit(change).await.done().await
+    }
+
+    /// Hands `change` to the writer; the answer can be awaited later.
+    pub(crate) async fn submit<R: Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut Txn<'_>) -> Result<R, IndexError> + Send + 'static,
+    ) -> Pending<R> {
+        self.writer.submit(true, change).await
+    }
+
+    /// Like [`Self::update`], but a crash may undo it.
+    pub(crate) async fn update_lazy<R: Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut Txn<'_>) -> Result<R, IndexError> + Send + 'static,
+    ) -> Result<R, IndexError> {
+        self.writer.submit(false, change).await.done().await
+    }
+
+    /// A view of the index as it is now, for reads that belong together.
+    pub(crate) fn view(&self) -> View {
+        View { database: Arc::clone(&self.database), snapshot: self.database.fjall.snapshot() }
+    }
+
+    /// Finishes what waits and syncs.
+    pub(crate) async fn close(&self) {
+        self.writer.close().await;
+    }
+}
+
+/// The index at one moment.
+pub(crate) struct View {
+    database: Arc<Database>,
+    snapshot: fjall::Snapshot,
+}
+
+impl Lookup for View {
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, IndexError> {
+        let found = self.snapshot.get(self.database.space(space), key)?;
+        Ok(found.map(Bytes::from))
+    }
+}
+
+impl View {
+    /// The paths of a user with this prefix, in byte order, after `start_after` if given.
+    pub(crate) fn paths(
+        &self,
+        user: &UserName,
+        prefix: &Prefix,
+        start_after: Option<&str>,
+    ) -> impl Iterator<Item = Result<(FilePath, Current), IndexError>> {
+        let user_prefix = codec::user_prefix(user);
+        let key_prefix = codec::path_key(user, prefix.as_str());
+        let start = match start_after.map(|path| codec::path_key(user, path)) {
+            Some(after) if after >= key_prefix => Bound::Excluded(after),
+            _ => Bound::Included(key_prefix.clone()),
+        };
+        let space = self.database.space(Space::Paths);
+        self.snapshot
+            .range(space, (start, Bound::Unbounded))
+            .map(fjall::Guard::into_inner)
+            .take_while(move |item| match item {
+                Ok((key, _)) => key.starts_with(&key_prefix),
+                Err(_) => true,
+            })
+            .map(move |item| {
+                let (key, value) = item?;
+                let path = codec::path_of_key(&key, &user_prefix)?;
+                Ok((path, codec::read_current(&value)?))
+            })
+    }
+
+    /// The uploads of one path that are not its current version.
+    pub(crate) fn uploads_of(
+        &self,
+        user: &UserName,
+        path: &FilePath,
+    ) -> impl Iterator<Item = Result<(UploadId, Upload), IndexError>> {
+        let space = self.database.space(Space::Uploads);
+        self.snapshot.prefix(space, codec::uploads_prefix(user, path)).map(|guard| {
+            let (key, value) = guard.into_inner()?;
+            let (_, _, upload) = codec::read_upload_key(&key)?;
+            Ok((upload, codec::read_upload(&value)?))
+        })
+    }
+
+    /// All uploads of all users that are not current versions.
+    pub(crate) fn uploads(
+        &self,
+    ) -> impl Iterator<Item = Result<(UserName, FilePath, UploadId, Upload), IndexError>> {
+        let space = self.database.space(Space::Uploads);
+        self.snapshot.iter(space).map(|guard| {
+            let (key, value) = guard.into_inner()?;
+            let (user, path, id) = codec::read_upload_key(&key)?;
+            Ok((user, path, id, codec::read_upload(&value)?))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,148 @@
+//! Looking things up in the index, and changing them in a transaction.
+//!
+//! A transaction sees the database, over it what earlier transactions of the same group
+//! changed, and over that its own changes.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use dfs_proto::manifest::UploadId;
+use dfs_proto::name::{FilePath, UserName};
+use dfs_proto::placement::NodeId;
+use dfs_proto::protocol::row::Row;
+
+use super::codec::{self, ChunkEntry, Peer};
+use super::{Database, IndexError, Space};
+use crate::chunk_key::ChunkKey;
+
+/// Point reads of the index, whatever they are answered from.
+pub(crate) trait Lookup {
+    /// The value of a key.
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, IndexError>;
+
+    /// The row of a path, with those of the named uploads that are in it.
+    fn row(
+        &self,
+        user: &UserName,
+        path: &FilePath,
+        uploads: &[UploadId],
+    ) -> Result<Row, IndexError> {
+        let mut row = Row::default();
+        if let Some(bytes) = self.get(Space::Paths, &codec::path_key(user, path.as_str()))? {
+            row.current = Some(codec::read_current(&bytes)?);
+        }
+        for id in uploads {
+            if let Some(bytes) = self.get(Space::Uploads, &codec::upload_key(user, path, *id))? {
+                row.uploads.insert(*id, codec::read_upload(&bytes)?);
+            }
+        }
+        Ok(row)
+    }
+
+    /// What is held of a chunk.
+    fn chunk(&self, key: &ChunkKey) -> Result<Option<ChunkEntry>, IndexError> {
+        let bytes = self.get(Space::Chunks, &codec::chunk_key(key))?;
+        Ok(bytes.as_ref().map(codec::read_chunk).transpose()?)
+    }
+
+    /// What is remembered of a node.
+    fn peer(&self, node: NodeId) -> Result<Option<Peer>, IndexError> {
+        let bytes = self.get(Space::Meta, &codec::peer_key(node))?;
+        Ok(bytes.as_deref().map(codec::read_peer).transpose()?)
+    }
+}
+
+/// Changes not yet in the database; `None` removes.
+#[derive(Default)]
+pub(super) struct Overlay {
+    changes: HashMap<(Space, Vec<u8>), Option<Bytes>>,
+    bytes: usize,
+}
+
+impl Overlay {
+    fn get(&self, space: Space, key: &[u8]) -> Option<&Option<Bytes>> {
+        // A borrowed pair cannot be looked up without building it; keys are short.
+        self.changes.get(&(space, key.to_vec()))
+    }
+
+    fn set(&mut self, space: Space, key: Vec<u8>, value: Option<Bytes>) {
+        self.bytes += key.len() + value.as_ref().map_or(0, Bytes::len);
+        self.changes.insert((space, key), value);
+    }
+
+    /// Puts `later` over this.
+    pub(super) fn absorb(&mut self, later: Self) {
+        self.bytes += later.bytes;
+        self.changes.extend(later.changes);
+    }
+
+    /// About how many bytes the changes have.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// All changes, to be written.
+    pub(super) fn into_changes(self) -> HashMap<(Space, Vec<u8>), Option<Bytes>> {
+        self.changes
+    }
+}
+
+/// One transaction. Its changes take effect together or, where its closure fails, not at all.
+pub(crate) struct Txn<'a> {
+    database: &'a Database,
+    group: &'a Overlay,
+    own: Overlay,
+}
+
+impl<'a> Txn<'a> {
+    pub(super) fn new(database: &'a Database, group: &'a Overlay) -> Self {
+        Self { database, group, own: Overlay::default() }
+    }
+
+    pub(super) fn into_changes(self) -> Overlay {
+        self.own
+    }
+
+    /// Writes back what changed in a row since it was loaded.
+    pub(crate) fn put_row(&mut self, user: &UserName, path: &FilePath, before: &Row, after: &Row) {
+        if before.current != after.current {
+            let value = after.current.as_ref().map(codec::put_current);
+            let key = codec::path_key(user, path.as_str());
+            self.own.set(Space::Paths, key, value.map(Bytes::from));
+        }
+        let added = after.uploads.keys().filter(|id| !before.uploads.contains_key(id));
+        for id in before.uploads.keys().chain(added) {
+            let upload = after.uploads.get(id);
+            if upload != before.uploads.get(id) {
+                let value = upload.map(codec::put_upload);
+                let key = codec::upload_key(user, path, *id);
+                self.own.set(Space::Uploads, key, value.map(Bytes::from));
+            }
+        }
+    }
+
+    pub(crate) fn put_chunk(&mut self, key: &ChunkKey, entry: &ChunkEntry) {
+        let value = codec::put_chunk(entry).into();
+        self.own.set(Space::Chunks, codec::chunk_key(key), Some(value));
+    }
+
+    pub(crate) fn remove_chunk(&mut self, key: &ChunkKey) {
+        self.own.set(Space::Chunks, codec::chunk_key(key), None);
+    }
+
+    pub(crate) fn put_peer(&mut self, node: NodeId, peer: &Peer) {
+        let value = codec::put_peer(peer).into();
+        self.own.set(Space::Meta, codec::peer_key(node), Some(value));
+    }
+}
+
+impl Lookup for Txn<'_> {
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, IndexError> {
+        for overlay in [&self.own, self.group] {
+            if let Some(value) = overlay.get(space, key) {
+                return Ok(value.clone());
+            }
+        }
+        self.database.get(space, key)
+    }
+}

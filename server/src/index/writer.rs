@@ -1,0 +1,186 @@
+//! The writer: one thread that runs all transactions in turn and makes whole groups of them
+//! durable with one sync.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::txn::{Overlay, Txn};
+use super::{Database, IndexError};
+use crate::poison::Poison;
+
+/// Most transactions in a group.
+const GROUP_LENGTH: usize = 256;
+/// A group takes no further transaction when its changes have this many bytes.
+const GROUP_BYTES: usize = 8 << 20;
+/// Transactions that may wait for the writer.
+const QUEUE: usize = 1024;
+
+type Reply = Box<dyn FnOnce(Result<(), IndexError>) + Send>;
+type Apply = Box<dyn FnOnce(&mut Group<'_>) -> Reply + Send>;
+
+struct Job {
+    durable: bool,
+    apply: Apply,
+}
+
+enum Message {
+    Change(Job),
+    Stop,
+}
+
+/// The handle of the writer thread.
+pub(super) struct Writer {
+    jobs: mpsc::Sender<Message>,
+    /// Taken by the first close. Held for that only.
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// A transaction that is on its way. It runs to its end whether or not this is awaited.
+pub(crate) struct Pending<R>(oneshot::Receiver<Result<R, IndexError>>);
+
+impl<R> Pending<R> {
+    /// Waits until the transaction is in the database.
+    pub(crate) async fn done(self) -> Result<R, IndexError> {
+        self.0.await.unwrap_or(Err(IndexError::Poisoned))
+    }
+}
+
+impl Writer {
+    pub(super) fn start(database: Arc<Database>, poison: Poison) -> std::io::Result<Self> {
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        let thread = std::thread::Builder::new()
+            .name("index-writer".into())
+            .spawn(move || run(&database, queue, &poison))?;
+        Ok(Self { jobs, thread: Mutex::new(Some(thread)) })
+    }
+
+    pub(super) async fn submit<R: Send + 'static>(
+        &self,
+        durable: bool,
+        change: impl FnOnce(&mut Txn<'_>) -> Result<R, IndexError> + Send + 'static,
+    ) -> Pending<R> {
+        let (answer, pending) = oneshot::channel();
+        let apply: Apply = Box::new(move |group| match group.run(change) {
+            // The caller may be gone; the change stands all the same.
+            Ok(value) => Box::new(move |committed| {
+                let _ = answer.send(committed.map(|()| value));
+            }),
+            Err(error) => Box::new(move |_| {
+                let _ = answer.send(Err(error));
+            }),
+        });
+        // A closed queue drops the job and with it the answer's sender: `done` says poisoned.
+        let job = Job { durable, apply };
+        let _ = self.jobs.send(Message::Change(job)).await;
+        Pending(pending)
+    }
+
+    /// Takes no more transactions, finishes those that wait, syncs and ends the thread.
+    pub(super) async fn close(&self) {
+        // Fails where the thread has ended already.
+        let _ = self.jobs.send(Message::Stop).await;
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // A panic of the thread has tripped the poison flag already.
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+    }
+}
+
+/// The transactions that share one commit.
+struct Group<'a> {
+    database: &'a Database,
+    changes: Overlay,
+    length: usize,
+    durable: bool,
+    failed: Option<IndexError>,
+}
+
+impl<'a> Group<'a> {
+    fn new(database: &'a Database) -> Self {
+        Self { database, changes: Overlay::default(), length: 0, durable: false, failed: None }
+    }
+
+    fn take(&mut self, job: Job) -> Reply {
+        self.length += 1;
+        self.durable |= job.durable;
+        (job.apply)(self)
+    }
+
+    fn has_room(&self) -> bool {
+        self.length < GROUP_LENGTH && self.changes.bytes() < GROUP_BYTES && self.failed.is_none()
+    }
+
+    fn run<R>(
+        &mut self,
+        change: impl FnOnce(&mut Txn<'_>) -> Result<R, IndexError>,
+    ) -> Result<R, IndexError> {
+        let mut txn = Txn::new(self.database, &self.changes);
+        match change(&mut txn) {
+            Ok(value) => {
+                let changes = txn.into_changes();
+                self.changes.absorb(changes);
+                Ok(value)
+            }
+            Err(error) => {
+                if let IndexError::Failed(_) = error {
+                    self.failed = Some(error.clone());
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn commit(self) -> Result<(), IndexError> {
+        match self.failed {
+            Some(error) => Err(error),
+            None => self.database.write(self.changes.into_changes(), self.durable),
+        }
+    }
+}
+
+/// Trips the flag if the thread ends by a panic: no answer may come from a dead writer.
+struct TripOnPanic<'a>(&'a Poison);
+
+impl Drop for TripOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.trip("the index writer panicked");
+        }
+    }
+}
+
+fn run(database: &Database, mut queue: mpsc::Receiver<Message>, poison: &Poison) {
+    let _guard = TripOnPanic(poison);
+    while let Some(message) = queue.blocking_recv() {
+        let mut group = Group::new(database);
+        let mut replies = Vec::new();
+        let mut next = Some(message);
+        while let Some(message) = next {
+            match message {
+                Message::Change(job) => replies.push(group.take(job)),
+                // What is in the queue is still done.
+                Message::Stop => queue.close(),
+            }
+            next = group.has_room().then(|| queue.try_recv().ok()).flatten();
+        }
+        finish(group, replies, poison);
+    }
+    if !poison.is_tripped()
+        && let Err(error) = database.sync()
+    {
+        poison.trip(error);
+    }
+}
+
+fn finish(group: Group<'_>, replies: Vec<Reply>, poison: &Poison) {
+    let outcome = if poison.is_tripped() { Err(IndexError::Poisoned) } else { group.commit() };
+    if let Err(error) = &outcome {
+        poison.trip(error);
+    }
+    for reply in replies {
+        reply(outcome.clone());
+    }
+}

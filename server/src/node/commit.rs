@@ -1,0 +1,144 @@
+//! Moving versions: commit, confirm, fence, drop. The rules are `dfs_proto`'s; this loads the
+//! rows they need, stores what they changed, and does so for whole batches at a time.
+
+use std::sync::Arc;
+
+use dfs_proto::manifest::UploadId;
+use dfs_proto::name::{FilePath, UserName};
+use dfs_proto::protocol::Refused;
+use dfs_proto::protocol::row::{Ack, CommitOrder, DropEvidence, FenceAnswer, Row};
+use dfs_proto::tag::Tag;
+
+use super::{Node, NodeError};
+use crate::chunk_key::ChunkKey;
+use crate::index::IndexError;
+use crate::index::txn::{Lookup, Txn};
+
+impl Node {
+    /// Commits versions; each entry stands alone. Durable when answered.
+    pub(crate) async fn commit(
+        &self,
+        user: UserName,
+        orders: Vec<(FilePath, CommitOrder)>,
+    ) -> Result<Vec<Result<Ack, Refused>>, NodeError> {
+        self.check_poison()?;
+        let outlook = self.outlook.clone();
+        let commit = move |txn: &mut Txn<'_>| {
+            let view = outlook.view();
+            let each = orders.iter().map(|(path, order)| {
+                let upload = order.version.upload;
+                let result = change(txn, &user, path, upload, |row| row.commit(&view, order))?;
+                tracing::debug!(
+                    %user, %path, version = %order.version.tag, %upload,
+                    write_back = order.write_back, ?result, "commit"
+                );
+                Ok(result)
+            });
+            each.collect()
+        };
+        Ok(self.index.update(commit).await?)
+    }
+
+    /// Confirms versions. A crash may undo it.
+    pub(crate) async fn confirm(
+        &self,
+        user: UserName,
+        versions: Vec<(FilePath, Tag)>,
+    ) -> Result<(), NodeError> {
+        self.check_poison()?;
+        let confirm = move |txn: &mut Txn<'_>| {
+            for (path, tag) in &versions {
+                let before = txn.row(&user, path, &[])?;
+                let mut row = before.clone();
+                row.confirm(*tag);
+                txn.put_row(&user, path, &before, &row);
+            }
+            Ok(())
+        };
+        Ok(self.index.update_lazy(confirm).await?)
+    }
+
+    /// Fences uploads. Durable when answered.
+    pub(crate) async fn fence(
+        &self,
+        user: UserName,
+        uploads: Vec<(FilePath, UploadId)>,
+    ) -> Result<Vec<Result<FenceAnswer, Refused>>, NodeError> {
+        self.check_poison()?;
+        let outlook = self.outlook.clone();
+        let fence = move |txn: &mut Txn<'_>| {
+            let view = outlook.view();
+            let each = uploads.iter().map(|(path, upload)| {
+                change(txn, &user, path, *upload, |row| row.fence(&view, *upload))
+            });
+            each.collect()
+        };
+        Ok(self.index.update(fence).await?)
+    }
+
+    /// Removes the data of fenced uploads: first from the index, durably, then the files.
+    pub(crate) async fn drop_uploads(
+        self: &Arc<Self>,
+        user: UserName,
+        entries: Vec<(FilePath, UploadId, DropEvidence)>,
+    ) -> Result<Vec<Result<(), Refused>>, NodeError> {
+        self.check_poison()?;
+        let node = Arc::clone(self);
+        self.to_end(async move {
+            let outlook = node.outlook.clone();
+            let drop = move |txn: &mut Txn<'_>| {
+                let view = outlook.view();
+                let mut files = Vec::new();
+                let mut results = Vec::with_capacity(entries.len());
+                for (path, upload, evidence) in &entries {
+                    let dropped = change(txn, &user, path, *upload, |row| {
+                        row.drop_upload(&view, *upload, evidence)
+                    })?;
+                    results.push(match dropped {
+                        Ok(chunks) => {
+                            let keys = ChunkKey::each(&user, *upload, chunks);
+                            files.extend(forget(txn, keys)?);
+                            Ok(())
+                        }
+                        Err(refused) => Err(refused),
+                    });
+                }
+                Ok((results, files))
+            };
+            let (results, files) = node.index.update(drop).await?;
+            node.remove_files(files).await?;
+            Ok(results)
+        })
+        .await
+    }
+}
+
+/// Applies a rule to the row of a path and one upload, and stores what it changed.
+fn change<T>(
+    txn: &mut Txn<'_>,
+    user: &UserName,
+    path: &FilePath,
+    upload: UploadId,
+    rule: impl FnOnce(&mut Row) -> Result<T, Refused>,
+) -> Result<Result<T, Refused>, IndexError> {
+    let before = txn.row(user, path, &[upload])?;
+    let mut row = before.clone();
+    let result = rule(&mut row);
+    if result.is_ok() {
+        txn.put_row(user, path, &before, &row);
+    }
+    Ok(result)
+}
+
+/// Takes chunks out of the index and returns those that have a file.
+pub(super) fn forget(txn: &mut Txn<'_>, keys: Vec<ChunkKey>) -> Result<Vec<ChunkKey>, IndexError> {
+    let mut files = Vec::new();
+    for key in keys {
+        let entry = txn.chunk(&key)?;
+        txn.remove_chunk(&key);
+        if entry.is_some_and(|entry| entry.inline.is_none()) {
+            files.push(key);
+        }
+    }
+    Ok(files)
+}

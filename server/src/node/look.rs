@@ -1,0 +1,192 @@
+//! Answering questions: what is known of paths, listings, the state of an upload.
+
+use dfs_proto::chunk::ChunkSet;
+use dfs_proto::manifest::{Record, UploadId};
+use dfs_proto::name::{FilePath, Prefix, UserName};
+use dfs_proto::protocol::row::{Current, UploadState};
+
+use super::{Node, NodeError};
+use crate::chunk_key::ChunkKey;
+use crate::index::txn::Lookup;
+use crate::index::{IndexError, View};
+
+/// Most superseded versions that are told of.
+const MAX_SUPERSEDED: usize = 64;
+/// More questions than this are answered on a blocking thread.
+const INLINE_QUERIES: usize = 16;
+
+/// What this node knows of one path.
+#[derive(Debug, Clone)]
+pub(crate) struct Stat {
+    pub(crate) path: FilePath,
+    pub(crate) current: Option<Current>,
+    /// Newest first.
+    pub(crate) superseded: Vec<Record>,
+    /// Chunks held of the upload asked about.
+    pub(crate) upload_have: Option<ChunkSet>,
+}
+
+/// What is durable of one upload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct UploadStatus {
+    pub(crate) have: ChunkSet,
+    /// Durable bytes of chunks 1..4.
+    pub(crate) durable_bytes: [u64; 4],
+    pub(crate) fenced: bool,
+    pub(crate) committed: bool,
+}
+
+/// A page of a listing.
+#[derive(Debug)]
+pub(crate) struct Page {
+    pub(crate) entries: Vec<(FilePath, Current)>,
+    /// Whether there may be more after the last entry.
+    pub(crate) more: bool,
+}
+
+/// How much a page may hold.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PageLimit {
+    pub(crate) entries: usize,
+    pub(crate) bytes: usize,
+    /// Whether manifests go into the page.
+    pub(crate) full: bool,
+}
+
+impl Node {
+    /// Tells what is known of paths, all at one moment.
+    pub(crate) async fn stat(
+        &self,
+        user: UserName,
+        queries: Vec<(FilePath, Option<UploadId>)>,
+        superseded: bool,
+    ) -> Result<Vec<Stat>, NodeError> {
+        let view = self.index.view();
+        let few = queries.len() <= INLINE_QUERIES && !superseded;
+        let answer = move || {
+            let each = queries
+                .into_iter()
+                .map(|(path, upload)| stat(&view, &user, path, upload, superseded));
+            each.collect::<Result<Vec<Stat>, IndexError>>()
+        };
+        let stats = if few { answer() } else { self.blocking(answer).await? };
+        Ok(stats?)
+    }
+
+    /// Lists paths in byte order.
+    pub(crate) async fn list(
+        &self,
+        user: UserName,
+        prefix: Prefix,
+        start_after: Option<String>,
+        limit: PageLimit,
+    ) -> Result<Page, NodeError> {
+        let view = self.index.view();
+        let list = move || page(&view, &user, &prefix, start_after.as_deref(), limit);
+        Ok(self.blocking(list).await??)
+    }
+
+    /// Tells how much of an upload is durable.
+    pub(crate) fn upload_status(
+        &self,
+        user: &UserName,
+        path: &FilePath,
+        upload: UploadId,
+    ) -> Result<UploadStatus, NodeError> {
+        let view = self.index.view();
+        let row = view.row(user, path, &[upload])?;
+        let have = row.have(upload);
+        let mut durable_bytes = [0; 4];
+        for key in ChunkKey::each(user, upload, have) {
+            let entry = view.chunk(&key)?;
+            durable_bytes[key.chunk.index()] = entry.map_or(0, |entry| entry.sum.length);
+        }
+        let fenced =
+            row.uploads.get(&upload).is_some_and(|upload| upload.state == UploadState::Fenced);
+        Ok(UploadStatus { have, durable_bytes, fenced, committed: row.committed(upload).is_some() })
+    }
+
+    /// Counts uploads that are neither committed nor dropped, and superseded versions.
+    pub(crate) async fn pending_uploads(&self) -> Result<u64, NodeError> {
+        let view = self.index.view();
+        let count = move || {
+            let mut pending = 0;
+            for item in view.uploads() {
+                let (.., upload) = item?;
+                let dropped = upload.state == UploadState::Fenced && upload.have.is_empty();
+                pending += u64::from(!dropped);
+            }
+            Ok::<u64, IndexError>(pending)
+        };
+        Ok(self.blocking(count).await??)
+    }
+}
+
+fn stat(
+    view: &View,
+    user: &UserName,
+    path: FilePath,
+    upload: Option<UploadId>,
+    superseded: bool,
+) -> Result<Stat, IndexError> {
+    let row = view.row(user, &path, upload.as_slice())?;
+    let superseded = if superseded { newest_superseded(view, user, &path)? } else { Vec::new() };
+    Ok(Stat {
+        upload_have: upload.map(|upload| row.have(upload)),
+        current: row.current,
+        superseded,
+        path,
+    })
+}
+
+fn newest_superseded(
+    view: &View,
+    user: &UserName,
+    path: &FilePath,
+) -> Result<Vec<Record>, IndexError> {
+    let mut records: Vec<Record> = Vec::new();
+    for item in view.uploads_of(user, path) {
+        let (_, upload) = item?;
+        if let UploadState::Superseded(version) = upload.state {
+            let have = upload.have;
+            records.push(Record { version, have });
+            records.sort_unstable_by_key(|record| std::cmp::Reverse(record.version.tag));
+            records.truncate(MAX_SUPERSEDED);
+        }
+    }
+    Ok(records)
+}
+
+fn page(
+    view: &View,
+    user: &UserName,
+    prefix: &Prefix,
+    start_after: Option<&str>,
+    limit: PageLimit,
+) -> Result<Page, IndexError> {
+    let mut entries = Vec::new();
+    let mut bytes = 0;
+    for item in view.paths(user, prefix, start_after) {
+        if entries.len() >= limit.entries || bytes >= limit.bytes {
+            return Ok(Page { entries, more: true });
+        }
+        let (path, current) = item?;
+        bytes += encoded_bytes(&path, &current, limit.full);
+        entries.push((path, current));
+    }
+    Ok(Page { entries, more: false })
+}
+
+/// About how many bytes an entry takes on the wire.
+fn encoded_bytes(path: &FilePath, current: &Current, full: bool) -> usize {
+    /// Tag, upload id and numbers of an entry, with their field numbers and lengths.
+    const ENTRY_BYTES: usize = 96;
+    /// Numbers, checksums and time of a manifest.
+    const MANIFEST_BYTES: usize = 192;
+    let manifest = current.record.version.manifest().filter(|_| full);
+    let manifest = manifest.map_or(0, |manifest| {
+        let notes = manifest.metadata().iter();
+        MANIFEST_BYTES + notes.map(|(k, v)| k.len() + v.len() + 8).sum::<usize>()
+    });
+    ENTRY_BYTES + path.as_str().len() + manifest
+}

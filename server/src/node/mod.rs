@@ -1,0 +1,244 @@
+//! The node: what it does for one user, and the only place that joins index and store.
+//!
+//! Data before rows: a chunk's file is durable and has its name before a row speaks of it, and
+//! rows stop speaking of a file before it is removed. What has begun to change the disk runs to
+//! its end as a tracked task, whoever goes away meanwhile.
+//!
+//! [`put`] takes chunks in, [`commit`] moves versions, [`look`] answers questions, [`fetch`]
+//! sends data, [`check`] re-reads it, [`prune`] forgets what is superseded; [`known`] is what
+//! this node remembers of the others.
+
+pub(crate) mod check;
+pub(crate) mod commit;
+pub(crate) mod fetch;
+pub(crate) mod known;
+pub(crate) mod look;
+pub(crate) mod prune;
+pub(crate) mod put;
+
+use std::future::Future;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use dfs_proto::identity::Identity;
+use dfs_proto::protocol::row::NodeView;
+use tokio::sync::{Mutex, MutexGuard};
+use tokio_util::task::TaskTracker;
+
+use crate::chunk_key::ChunkKey;
+use crate::index::txn::Lookup;
+use crate::index::{Index, IndexError};
+use crate::poison::Poison;
+use crate::store::writer::WriteError;
+use crate::store::{ChunkStore, Space};
+use known::Known;
+
+/// Chunks of at most this many bytes live in the index: no file and no sync of their own.
+pub(crate) const INLINE_BYTES: u64 = 64 << 10;
+
+/// Locks that stand for all chunks; two chunks may share one.
+const LOCKS: usize = 64;
+
+/// Why the node did not do something as a whole.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NodeError {
+    /// Nothing is acknowledged any more.
+    #[error("the node's disk failed; it takes nothing any more")]
+    Poisoned,
+    #[error("the disk is full: {needed} bytes are needed, {free} are free")]
+    Full { needed: u64, free: u64 },
+    /// The client's stream contradicts itself or its manifest.
+    #[error("chunk {chunk}: {source}")]
+    Data { chunk: dfs_proto::chunk::ChunkId, source: WriteError },
+    #[error("{0}")]
+    Stream(&'static str),
+    #[error(transparent)]
+    Index(IndexError),
+    #[error("{0}")]
+    Io(#[source] io::Error),
+    #[error("a task of the node failed")]
+    Task,
+}
+
+impl From<IndexError> for NodeError {
+    fn from(error: IndexError) -> Self {
+        match error {
+            IndexError::Poisoned | IndexError::Failed(_) => Self::Poisoned,
+            IndexError::Damaged(_) => Self::Index(error),
+        }
+    }
+}
+
+impl From<io::Error> for NodeError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// What the rules need to know of this node, at any time and on any thread.
+#[derive(Clone)]
+pub(crate) struct Outlook {
+    identity: Identity,
+    pub(crate) known: Arc<Known>,
+}
+
+impl Outlook {
+    /// The node as the rules see it now. Taken inside a transaction it knows every
+    /// incarnation that was recorded before.
+    pub(crate) fn view(&self) -> NodeView {
+        NodeView {
+            now_ms: now_ms(),
+            position: self.identity.node,
+            rejoining: self.identity.rejoining,
+            incarnations: self.known.incarnations(&self.identity),
+        }
+    }
+}
+
+/// A running node.
+pub(crate) struct Node {
+    outlook: Outlook,
+    index: Index,
+    store: Arc<ChunkStore>,
+    poison: Poison,
+    tasks: TaskTracker,
+    /// Held while a chunk's file and its row are brought in step.
+    publishing: [Mutex<()>; LOCKS],
+    /// Held while a chunk is re-read; a chunk found bad is not replaced before that ends.
+    checking: [Mutex<()>; LOCKS],
+    started: Instant,
+    prune_grace: Duration,
+}
+
+impl Node {
+    /// Joins the parts. Sweeps the store: nothing may have been served before.
+    pub(crate) fn new(
+        identity: Identity,
+        index: Index,
+        store: ChunkStore,
+        poison: Poison,
+        prune_grace: Duration,
+    ) -> Result<Arc<Self>, NodeError> {
+        let view = index.view();
+        let known = Known::load(&view)?;
+        let swept = store.sweep(|key| {
+            let entry = view.chunk(key).map_err(NodeError::from)?;
+            Ok::<_, NodeError>(entry.is_some_and(|entry| entry.inline.is_none()))
+        })?;
+        if swept != Default::default() {
+            tracing::info!(
+                staged = swept.staged,
+                unknown = swept.unknown,
+                foreign = swept.foreign,
+                "removed what the last run left behind"
+            );
+        }
+        Ok(Arc::new(Self {
+            outlook: Outlook { identity, known: Arc::new(known) },
+            index,
+            store: Arc::new(store),
+            poison,
+            tasks: TaskTracker::new(),
+            publishing: [const { Mutex::const_new(()) }; LOCKS],
+            checking: [const { Mutex::const_new(()) }; LOCKS],
+            started: Instant::now(),
+            prune_grace,
+        }))
+    }
+
+    /// Who this node is.
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.outlook.identity
+    }
+
+    /// What it remembers of the others.
+    pub(crate) fn known(&self) -> &Known {
+        &self.outlook.known
+    }
+
+    /// How long it has been running.
+    pub(crate) fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Size and free space of its disk.
+    pub(crate) fn space(&self) -> Result<Space, NodeError> {
+        Ok(self.store.space()?)
+    }
+
+    /// Tasks that have to end before the node may close.
+    pub(crate) fn tasks(&self) -> &TaskTracker {
+        &self.tasks
+    }
+
+    /// Finishes what has begun, at most for `patience`, then closes the index.
+    pub(crate) async fn close(&self, patience: Duration) {
+        self.tasks.close();
+        if tokio::time::timeout(patience, self.tasks.wait()).await.is_err() {
+            tracing::warn!(tasks = self.tasks.len(), "tasks were still running at the end");
+        }
+        self.index.close().await;
+    }
+
+    /// Runs `work` to its end even if the caller does not wait for it.
+    async fn to_end<R: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<R, NodeError>> + Send + 'static,
+    ) -> Result<R, NodeError> {
+        self.tasks.spawn(work).await.map_err(|_| NodeError::Task)?
+    }
+
+    /// Runs `work` on a thread that may block.
+    async fn blocking<R: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> R + Send + 'static,
+    ) -> Result<R, NodeError> {
+        self.tasks.spawn_blocking(work).await.map_err(|_| NodeError::Task)
+    }
+
+    fn check_poison(&self) -> Result<(), NodeError> {
+        if self.poison.is_tripped() { Err(NodeError::Poisoned) } else { Ok(()) }
+    }
+
+    async fn publishing(&self, key: &ChunkKey) -> MutexGuard<'_, ()> {
+        self.publishing[lock_number(key)].lock().await
+    }
+
+    async fn checking(&self, key: &ChunkKey) -> MutexGuard<'_, ()> {
+        self.checking[lock_number(key)].lock().await
+    }
+
+    /// Removes the files of chunks that no row speaks of any more. One that cannot be removed
+    /// is left to the sweep at the next start.
+    async fn remove_files(&self, keys: Vec<ChunkKey>) -> Result<(), NodeError> {
+        for key in keys {
+            let _publishing = self.publishing(&key).await;
+            if self.index.view().chunk(&key)?.is_some() {
+                // Stored anew since.
+                continue;
+            }
+            let store = Arc::clone(&self.store);
+            if let Err(error) = self.blocking(move || store.remove(&key)).await? {
+                tracing::warn!(%error, "a chunk file stays behind");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn lock_number(key: &ChunkKey) -> usize {
+    let mut hasher = DefaultHasher::new();
+    key.hash(&mut hasher);
+    usize::try_from(hasher.finish() % LOCKS as u64).unwrap_or(0)
+}
+
+/// The clock, in milliseconds since 1970.
+pub(crate) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,223 @@
+//! Meeting the other nodes: Hello at the start and now and then, never waited for.
+//!
+//! Others remember this node's incarnation and boot counter. What they remember tells a node
+//! whose disk was lost or restored that it must not serve with it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dfs_proto::identity::Identity;
+use dfs_proto::placement::{NodeId, PerNode};
+use dfs_proto::wire::pb::peer_service_client::PeerServiceClient;
+use dfs_proto::wire::{convert, pb};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::Endpoint;
+
+use crate::node::Node;
+use crate::node::known::Meeting;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+/// Pause after an exchange, and before the next try where there has been none yet.
+const PAUSE: Duration = Duration::from_secs(30);
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Why this node's disk must not be served from any more.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum StaleDisk {
+    #[error(
+        "node {0} knows another disk of this node; this one was lost or emptied: run 'dfsd rejoin'"
+    )]
+    Replaced(NodeId),
+    #[error(
+        "node {0} remembers a later start of this node; this disk was restored from a copy: run \
+         'dfsd rejoin'"
+    )]
+    Restored(NodeId),
+}
+
+#[derive(Debug, thiserror::Error)]
+enum HelloError {
+    #[error("{0}")]
+    Connect(#[from] tonic::transport::Error),
+    #[error("{}", .0.message())]
+    Status(#[from] tonic::Status),
+    #[error("{0}")]
+    Malformed(#[from] convert::Malformed),
+    #[error("it is node {} of cluster {}, the configuration says node {expected}", .found.node, .found.cluster)]
+    Foreign { found: Box<Identity>, expected: NodeId },
+    #[error("its disk is not the one remembered ({0:?})")]
+    Stale(Meeting),
+    #[error("{0}")]
+    Node(#[from] crate::node::NodeError),
+}
+
+/// Keeps in touch with the other three; sets `stale` and cancels `stop` when one of them knows
+/// this node's disk to be out of date.
+pub(crate) fn keep_meeting(
+    node: &Arc<Node>,
+    addresses: &PerNode<String>,
+    secret: &str,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+    stale: &Arc<std::sync::OnceLock<StaleDisk>>,
+) {
+    let secret: Option<MetadataValue<Ascii>> = format!("Peer {secret}").parse().ok();
+    let Some(mut secret) = secret else { return };
+    secret.set_sensitive(true);
+    let own = node.identity().node;
+    for peer in NodeId::ALL.into_iter().filter(|peer| *peer != own) {
+        let (node, stop, stale) = (Arc::clone(node), stop.clone(), Arc::clone(stale));
+        let (secret, address) = (secret.clone(), addresses[peer.index()].clone());
+        tasks.spawn(async move {
+            let meeting = meet_again(&node, peer, &address, &secret);
+            if let Some(found) = stop.run_until_cancelled(meeting).await {
+                // Another peer may have said the same already.
+                let _ = stale.set(found);
+                stop.cancel();
+            }
+        });
+    }
+}
+
+/// Meets one peer until it says that this node's disk is out of date.
+async fn meet_again(
+    node: &Arc<Node>,
+    peer: NodeId,
+    address: &str,
+    secret: &MetadataValue<Ascii>,
+) -> StaleDisk {
+    let mut met = false;
+    let mut last_error = String::new();
+    loop {
+        match meet(node, peer, address, secret).await {
+            Ok(Some(stale)) => return stale,
+            Ok(None) => {
+                if !met || !last_error.is_empty() {
+                    tracing::info!(node = %peer, address, "met");
+                }
+                met = true;
+                last_error.clear();
+            }
+            Err(error) => {
+                let text = error.to_string();
+                // Once per kind of failure: an absent peer is a normal thing.
+                if text != last_error {
+                    match error {
+                        HelloError::Connect(_) | HelloError::Status(_) => {
+                            tracing::info!(node = %peer, address, error = text, "not reached");
+                        }
+                        HelloError::Malformed(_)
+                        | HelloError::Foreign { .. }
+                        | HelloError::Stale(_)
+                        | HelloError::Node(_) => {
+                            tracing::error!(node = %peer, address, error = text, "not accepted");
+                        }
+                    }
+                    last_error = text;
+                }
+            }
+        }
+        let pause = if met { PAUSE } else { FIRST_PAUSE };
+        tokio::time::sleep(pause.mul_f64(jitter())).await;
+    }
+}
+
+/// Says hello once.
+async fn meet(
+    node: &Arc<Node>,
+    peer: NodeId,
+    address: &str,
+    secret: &MetadataValue<Ascii>,
+) -> Result<Option<StaleDisk>, HelloError> {
+    let channel = Endpoint::from_shared(format!("http://{address}"))?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(HELLO_TIMEOUT)
+        .connect()
+        .await?;
+    let own = node.identity();
+    let mut request = tonic::Request::new(pb::HelloRequest { node: Some(own.into()) });
+    request.metadata_mut().insert("authorization", secret.clone());
+    let answer = PeerServiceClient::new(channel).hello(request).await?;
+    let answer = answer.into_inner();
+    let met = convert::identity(answer.node.as_ref())?;
+    if met.cluster != own.cluster || met.node != peer {
+        return Err(HelloError::Foreign { found: Box::new(met), expected: peer });
+    }
+    if let Some(stale) = judge_own(own, peer, &answer)? {
+        return Ok(Some(stale));
+    }
+    match node.meet(met).await?.0 {
+        Meeting::Expected => Ok(None),
+        other => Err(HelloError::Stale(other)),
+    }
+}
+
+/// What a peer's memory says about this node's own disk.
+fn judge_own(
+    own: &Identity,
+    peer: NodeId,
+    answer: &pb::HelloResponse,
+) -> Result<Option<StaleDisk>, convert::Malformed> {
+    if answer.remembered_incarnation.is_empty() || own.rejoining {
+        return Ok(None);
+    }
+    let field = "remembered_incarnation";
+    let remembered = convert::incarnation(field, &answer.remembered_incarnation)?;
+    Ok(if remembered != own.incarnation {
+        Some(StaleDisk::Replaced(peer))
+    } else if answer.remembered_boot > own.boot {
+        Some(StaleDisk::Restored(peer))
+    } else {
+        None
+    })
+}
+
+/// Between 0.75 and 1.25, so that four nodes do not move in step.
+fn jitter() -> f64 {
+    let random = getrandom::u32().unwrap_or(u32::MAX / 2);
+    0.75 + f64::from(random) / f64::from(u32::MAX) / 2.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dfs_proto::manifest::Incarnation;
+    use dfs_proto::name::ClusterName;
+
+    #[test]
+    fn a_peers_memory_stops_a_lost_or_restored_disk() {
+        let own = |boot, rejoining| Identity {
+            cluster: ClusterName::new("demo").unwrap(),
+            node: NodeId::N1,
+            incarnation: Incarnation::new([1; 16]),
+            boot,
+            rejoining,
+        };
+        let answer = |incarnation: &[u8], remembered_boot| pb::HelloResponse {
+            node: None,
+            remembered_incarnation: incarnation.to_vec(),
+            remembered_boot,
+        };
+        let judge = |own, answer| judge_own(&own, NodeId::N2, &answer);
+        assert_eq!(judge(own(1, false), answer(&[], 0)), Ok(None));
+        assert_eq!(judge(own(3, false), answer(&[1; 16], 3)), Ok(None));
+        assert_eq!(
+            judge(own(2, false), answer(&[1; 16], 3)),
+            Ok(Some(StaleDisk::Restored(NodeId::N2)))
+        );
+        assert_eq!(
+            judge(own(9, false), answer(&[2; 16], 3)),
+            Ok(Some(StaleDisk::Replaced(NodeId::N2)))
+        );
+        assert_eq!(judge(own(1, true), answer(&[2; 16], 3)), Ok(None));
+        assert!(judge(own(1, false), answer(&[2; 3], 3)).is_err());
+    }
+
+    #[test]
+    fn jitter_is_small() {
+        assert!((0..1000).map(|_| jitter()).all(|j| (0.75..=1.25).contains(&j)));
+    }
+}

@@ -1,0 +1,108 @@
+//! `List`: pages of paths in byte order.
+
+use dfs_proto::name::{FilePath, Prefix, UserName};
+use dfs_proto::protocol::row::Current;
+use dfs_proto::wire::convert::{Malformed, bad_name};
+use dfs_proto::wire::{DEFAULT_PAGE, MAX_PAGE, pb};
+use tonic::{Response, Status};
+
+use super::{Answer, Api, status};
+use crate::node::look::PageLimit;
+
+/// A page ends when it has about this many bytes.
+const PAGE_BYTES: usize = 1 << 20;
+
+/// What a page token starts with: the format, should it ever change.
+const TOKEN_FORMAT: &str = "1:";
+
+pub(super) async fn list(
+    api: &Api,
+    user: UserName,
+    request: pb::ListRequest,
+) -> Answer<pb::ListResponse> {
+    let prefix = Prefix::new(&*request.prefix).map_err(|error| bad_name("prefix", &error))?;
+    let full = request.view() == pb::ListView::Full;
+    let limit = PageLimit { entries: page_size(request.page_size)?, bytes: PAGE_BYTES, full };
+    let start_after = start_after(&request)?;
+    let page = api.node.list(user, prefix, start_after, limit).await;
+    let page = page.map_err(status::node)?;
+    let last = page.entries.last().filter(|_| page.more);
+    Ok(Response::new(pb::ListResponse {
+        next_page_token: last.map_or_else(String::new, |(path, _)| page_token(path)),
+        entries: page.entries.iter().map(|(path, current)| entry(path, current, full)).collect(),
+        node: api.identity(),
+    }))
+}
+
+fn page_size(asked: i32) -> Result<usize, Status> {
+    match usize::try_from(asked) {
+        Ok(0) => Ok(DEFAULT_PAGE),
+        Ok(size) => Ok(size.min(MAX_PAGE)),
+        Err(_) => Err(Malformed::new("page_size", format!("is {asked}, a negative number")).into()),
+    }
+}
+
+fn page_token(last: &FilePath) -> String {
+    format!("{TOKEN_FORMAT}{last}")
+}
+
+/// The path after which the page starts. `start_after` may be any text: it is only compared.
+fn start_after(request: &pb::ListRequest) -> Result<Option<String>, Malformed> {
+    if request.page_token.is_empty() {
+        let path = &request.start_after;
+        return Ok((!path.is_empty()).then(|| path.clone()));
+    }
+    let path = request.page_token.strip_prefix(TOKEN_FORMAT);
+    let path = path.filter(|path| FilePath::new(*path).is_ok());
+    let path = path.ok_or_else(|| Malformed::new("page_token", "was not given by this node"))?;
+    Ok(Some(path.to_owned()))
+}
+
+fn entry(path: &FilePath, current: &Current, full: bool) -> pb::ListEntry {
+    let version = &current.record.version;
+    let manifest = version.manifest();
+    let kind = match manifest {
+        Some(_) => pb::Kind::File,
+        None => pb::Kind::Tombstone,
+    };
+    pb::ListEntry {
+        path: path.as_str().to_owned(),
+        tag: Some(version.tag.into()),
+        kind: kind.into(),
+        have: current.record.have.mask().into(),
+        confirmed: current.confirmed,
+        size: manifest.map_or(0, |manifest| manifest.size()),
+        x: manifest.map_or(0, |manifest| manifest.x().get().into()),
+        upload_id: version.upload.bytes().to_vec(),
+        manifest: manifest.filter(|_| full).map(Into::into),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn page_sizes_follow_the_api() {
+        assert_eq!(page_size(0).unwrap(), 1000);
+        assert_eq!(page_size(7).unwrap(), 7);
+        assert_eq!(page_size(i32::MAX).unwrap(), 10_000);
+        assert!(page_size(-1).is_err());
+    }
+
+    #[test]
+    fn tokens_survive_and_others_are_refused() {
+        let path = FilePath::new("a/ü b").unwrap();
+        let request = |page_token: &str| pb::ListRequest {
+            page_token: page_token.to_owned(),
+            start_after: "ignored".to_owned(),
+            ..Default::default()
+        };
+        let token = page_token(&path);
+        assert_eq!(start_after(&request(&token)), Ok(Some("a/ü b".to_owned())));
+        for token in ["x", "1:", "1:/a", "1:a\0b", "2:a"] {
+            assert!(start_after(&request(token)).is_err(), "{token}");
+        }
+        assert_eq!(start_after(&request("")), Ok(Some("ignored".to_owned())));
+    }
+}

@@ -1,0 +1,275 @@
+//! The API: each handler decodes, calls the node once and encodes.
+
+mod answer;
+mod get;
+mod list;
+mod peer;
+mod put;
+pub(crate) mod status;
+
+use std::sync::Arc;
+
+use dfs_proto::chunk::BLOCK_BYTES;
+use dfs_proto::name::{FilePath, UserName};
+use dfs_proto::placement::NodeId;
+use dfs_proto::protocol::NodeRef;
+use dfs_proto::protocol::row::{CommitOrder, DropEvidence};
+use dfs_proto::wire::convert::{self, Malformed};
+use dfs_proto::wire::pb::dfs_service_server::DfsService;
+use dfs_proto::wire::status::{INVALID_CREDENTIALS, Reason};
+use dfs_proto::wire::{MAX_BATCH, pb};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::auth::{Auth, LoginError, Principal, TOKEN_LIFE};
+use crate::node::{Node, now_ms};
+pub(crate) use peer::PeerApi;
+
+type Answer<T> = Result<Response<T>, Status>;
+
+/// `DfsService` on one node.
+#[derive(Clone)]
+pub(crate) struct Api {
+    pub(crate) node: Arc<Node>,
+    pub(crate) auth: Arc<Auth>,
+}
+
+impl Api {
+    fn identity(&self) -> Option<pb::NodeIdentity> {
+        Some(self.node.identity().into())
+    }
+}
+
+/// Who is calling. The layer has put him there; without it nobody may.
+fn user<T>(request: &Request<T>) -> Result<UserName, Status> {
+    let principal = request.extensions().get::<Principal>();
+    principal.map(|Principal(user)| user.clone()).ok_or_else(|| {
+        tracing::error!("a request reached its handler without a principal");
+        Reason::Internal.status("the request has no principal")
+    })
+}
+
+/// Refuses batches that are empty or too long.
+fn batch<T>(field: &'static str, entries: &[T]) -> Result<(), Malformed> {
+    if (1..=MAX_BATCH).contains(&entries.len()) {
+        Ok(())
+    } else {
+        let why = format!("has {} entries, 1..{MAX_BATCH} are allowed", entries.len());
+        Err(Malformed::new(field, why))
+    }
+}
+
+#[tonic::async_trait]
+impl DfsService for Api {
+    async fn authenticate(
+        &self,
+        request: Request<pb::AuthenticateRequest>,
+    ) -> Answer<pb::AuthenticateResponse> {
+        let pb::AuthenticateRequest { user, password } = request.into_inner();
+        let token = self.auth.login(user, password).await.map_err(|error| match error {
+            LoginError::Refused => Reason::InvalidCredentials.status(INVALID_CREDENTIALS),
+            LoginError::Overloaded => Reason::Overloaded.status(error.to_string()),
+            LoginError::Failed => Reason::Internal.status(error.to_string()),
+        })?;
+        Ok(Response::new(pb::AuthenticateResponse {
+            token,
+            expires_in_seconds: TOKEN_LIFE.as_secs(),
+            node: self.identity(),
+        }))
+    }
+
+    async fn put_chunk(
+        &self,
+        request: Request<Streaming<pb::PutChunkRequest>>,
+    ) -> Answer<pb::PutChunkResponse> {
+        let user = user(&request)?;
+        put::put_chunk(self, user, request.into_inner()).await
+    }
+
+    type GetChunksStream = ReceiverStream<Result<pb::GetChunksResponse, Status>>;
+
+    async fn get_chunks(
+        &self,
+        request: Request<pb::GetChunksRequest>,
+    ) -> Answer<Self::GetChunksStream> {
+        let user = user(&request)?;
+        get::get_chunks(self, user, request.into_inner()).await
+    }
+
+    async fn list(&self, request: Request<pb::ListRequest>) -> Answer<pb::ListResponse> {
+        let user = user(&request)?;
+        list::list(self, user, request.into_inner()).await
+    }
+
+    async fn stat(&self, request: Request<pb::StatRequest>) -> Answer<pb::StatResponse> {
+        let user = user(&request)?;
+        let request = request.into_inner();
+        batch("queries", &request.queries)?;
+        let each = request.queries.iter().map(|query| {
+            let upload = query.upload_id.as_deref();
+            let upload = upload.map(|id| convert::upload_id("queries.upload_id", id));
+            Ok((convert::path("queries.path", &query.path)?, upload.transpose()?))
+        });
+        let queries = each.collect::<Result<_, Malformed>>()?;
+        let stats = self.node.stat(user, queries, request.include_superseded);
+        let stats = stats.await.map_err(status::node)?;
+        Ok(Response::new(pb::StatResponse {
+            node: self.identity(),
+            stats: stats.iter().map(answer::path_stat).collect(),
+        }))
+    }
+
+    async fn commit(&self, request: Request<pb::CommitRequest>) -> Answer<pb::CommitResponse> {
+        let user = user(&request)?;
+        let entries = request.into_inner().entries;
+        batch("entries", &entries)?;
+        let orders = entries.iter().map(commit_order).collect::<Result<_, _>>()?;
+        let results = self.node.commit(user, orders).await;
+        Ok(Response::new(pb::CommitResponse {
+            node: self.identity(),
+            results: results
+                .map_err(status::node)?
+                .into_iter()
+                .map(answer::commit_result)
+                .collect(),
+        }))
+    }
+
+    async fn confirm(&self, request: Request<pb::ConfirmRequest>) -> Answer<pb::ConfirmResponse> {
+        let user = user(&request)?;
+        let entries = request.into_inner().entries;
+        batch("entries", &entries)?;
+        let each = entries.iter().map(|entry| {
+            Ok((
+                convert::path("entries.path", &entry.path)?,
+                convert::tag("entries.tag", entry.tag.as_ref())?,
+            ))
+        });
+        let versions = each.collect::<Result<_, Malformed>>()?;
+        self.node.confirm(user, versions).await.map_err(status::node)?;
+        Ok(Response::new(pb::ConfirmResponse { node: self.identity() }))
+    }
+
+    async fn fence(&self, request: Request<pb::FenceRequest>) -> Answer<pb::FenceResponse> {
+        let user = user(&request)?;
+        let uploads = request.into_inner().uploads;
+        batch("uploads", &uploads)?;
+        let uploads = uploads.iter().map(upload_ref).collect::<Result<_, _>>()?;
+        let results = self.node.fence(user, uploads).await;
+        Ok(Response::new(pb::FenceResponse {
+            node: self.identity(),
+            results: results.map_err(status::node)?.into_iter().map(answer::fence_result).collect(),
+        }))
+    }
+
+    async fn drop(&self, request: Request<pb::DropRequest>) -> Answer<pb::DropResponse> {
+        let user = user(&request)?;
+        let entries = request.into_inner().entries;
+        batch("entries", &entries)?;
+        let entries = entries.iter().map(drop_entry).collect::<Result<_, _>>()?;
+        let results = self.node.drop_uploads(user, entries).await;
+        Ok(Response::new(pb::DropResponse {
+            node: self.identity(),
+            results: results
+                .map_err(status::node)?
+                .into_iter()
+                .map(|result| pb::DropResult { refusal: result.as_ref().err().map(Into::into) })
+                .collect(),
+        }))
+    }
+
+    async fn query_upload(
+        &self,
+        request: Request<pb::QueryUploadRequest>,
+    ) -> Answer<pb::QueryUploadResponse> {
+        let user = user(&request)?;
+        let (path, upload) = required_upload(request.into_inner().upload.as_ref())?;
+        let found = self.node.upload_status(&user, &path, upload);
+        let found = found.map_err(|error| status::node(error.into()))?;
+        Ok(Response::new(pb::QueryUploadResponse {
+            node: self.identity(),
+            have: found.have.mask().into(),
+            durable_bytes: found.durable_bytes.to_vec(),
+            fenced: found.fenced,
+            committed: found.committed,
+        }))
+    }
+
+    async fn check_chunks(
+        &self,
+        request: Request<pb::CheckChunksRequest>,
+    ) -> Answer<pb::CheckChunksResponse> {
+        let user = user(&request)?;
+        let request = request.into_inner();
+        let (path, upload) = required_upload(request.upload.as_ref())?;
+        let chunks = convert::chunk_set("chunks", request.chunks)?;
+        let checked = self.node.check_chunks(user, path, upload, chunks).await;
+        let checked = checked.map_err(status::node)?;
+        Ok(Response::new(pb::CheckChunksResponse {
+            node: self.identity(),
+            have: checked.have.mask().into(),
+            bad: checked.bad.mask().into(),
+        }))
+    }
+
+    async fn get_node_info(
+        &self,
+        _request: Request<pb::GetNodeInfoRequest>,
+    ) -> Answer<pb::GetNodeInfoResponse> {
+        let space = self.node.space().map_err(status::node)?;
+        let pending_uploads = self.node.pending_uploads().await.map_err(status::node)?;
+        let known = self.node.known();
+        let others = NodeId::ALL.into_iter().filter(|id| *id != self.node.identity().node);
+        let peers = others.map(|id| pb::PeerView {
+            position: id.get().into(),
+            incarnation: known
+                .peer(id)
+                .map(|peer| peer.incarnation.bytes().to_vec())
+                .unwrap_or_default(),
+            last_seen_ms: known.last_seen_ms(id),
+        });
+        Ok(Response::new(pb::GetNodeInfoResponse {
+            node: self.identity(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_seconds: self.node.uptime().as_secs(),
+            disk_total_bytes: space.total,
+            disk_free_bytes: space.free,
+            clock_ms: now_ms(),
+            max_block_bytes: BLOCK_BYTES,
+            pending_uploads,
+            peers: peers.collect(),
+        }))
+    }
+}
+
+type UploadOfPath = (FilePath, dfs_proto::manifest::UploadId);
+
+fn upload_ref(upload: &pb::UploadRef) -> Result<UploadOfPath, Malformed> {
+    Ok((
+        convert::path("upload.path", &upload.path)?,
+        convert::upload_id("upload.upload_id", &upload.upload_id)?,
+    ))
+}
+
+fn required_upload(upload: Option<&pb::UploadRef>) -> Result<UploadOfPath, Malformed> {
+    upload_ref(upload.ok_or_else(|| Malformed::new("upload", "is missing"))?)
+}
+
+fn drop_entry(
+    entry: &pb::DropEntry,
+) -> Result<(FilePath, dfs_proto::manifest::UploadId, DropEvidence), Malformed> {
+    let (path, upload) = required_upload(entry.upload.as_ref())?;
+    Ok((path, upload, convert::drop_evidence(entry)?))
+}
+
+fn commit_order(entry: &pb::CommitEntry) -> Result<(FilePath, CommitOrder), Malformed> {
+    let record = entry.record.as_ref();
+    let record = record.ok_or_else(|| Malformed::new("entries.record", "is missing"))?;
+    let sources = entry.sources.iter().map(NodeRef::try_from);
+    let order = CommitOrder {
+        version: dfs_proto::manifest::Record::try_from(record)?.version,
+        write_back: entry.write_back,
+        sources: sources.collect::<Result<_, _>>()?,
+    };
+    Ok((convert::path("entries.path", &entry.path)?, order))
+}

@@ -1,0 +1,73 @@
+//! `PutChunk`: headers and blocks in, one answer at the end.
+
+use std::time::Duration;
+
+use dfs_proto::digest::Crc32c;
+use dfs_proto::name::UserName;
+use dfs_proto::wire::convert::{self, Malformed};
+use dfs_proto::wire::pb;
+use dfs_proto::wire::pb::put_chunk_request::Message;
+use dfs_proto::wire::status::Reason;
+use tokio::time::timeout;
+use tonic::{Response, Status, Streaming};
+
+use super::{Answer, Api, answer, status};
+use crate::node::put::{Announced, Outcome, Putting};
+
+/// A stream that brings nothing for this long has failed.
+const MAX_IDLE: Duration = Duration::from_secs(30);
+
+pub(super) async fn put_chunk(
+    api: &Api,
+    user: UserName,
+    mut stream: Streaming<pb::PutChunkRequest>,
+) -> Answer<pb::PutChunkResponse> {
+    let mut putting = api.node.start_put(user);
+    loop {
+        let next = timeout(MAX_IDLE, stream.message()).await;
+        let next = next.map_err(|_| Status::deadline_exceeded("no message for 30 s"))?;
+        match next? {
+            Some(request) => take(&mut putting, request).await?,
+            None => break,
+        }
+    }
+    let (outcomes, stats) = putting.finish().await.map_err(status::node)?;
+    if outcomes.is_empty() {
+        return Err(Reason::InvalidArgument.status("the stream has no header"));
+    }
+    Ok(Response::new(pb::PutChunkResponse {
+        node: api.identity(),
+        results: outcomes.into_iter().map(result).collect(),
+        stats: stats.iter().map(answer::path_stat).collect(),
+    }))
+}
+
+async fn take(putting: &mut Putting, request: pb::PutChunkRequest) -> Result<(), Status> {
+    let taken = match request.message {
+        None => return Err(Malformed::new("message", "is missing").into()),
+        Some(Message::Header(header)) => putting.header(announced(&header)?).await,
+        Some(Message::Block(block)) => {
+            let chunk = convert::chunk_id("block.chunk", block.chunk)?;
+            let crc = Crc32c::new(block.crc32c);
+            putting.block(chunk, block.index.into(), block.data, crc).await
+        }
+    };
+    taken.map_err(status::node)
+}
+
+fn announced(header: &pb::ChunkHeader) -> Result<Announced, Malformed> {
+    Ok(Announced {
+        path: convert::path("header.path", &header.path)?,
+        upload: convert::upload_id("header.upload_id", &header.upload_id)?,
+        chunk: convert::chunk_id("header.chunk", header.chunk)?,
+        manifest: convert::manifest("header.manifest", header.manifest.as_ref())?,
+    })
+}
+
+fn result(outcome: Outcome) -> pb::ChunkResult {
+    pb::ChunkResult {
+        upload_id: outcome.upload.bytes().to_vec(),
+        chunk: outcome.chunk.get().into(),
+        refusal: outcome.result.as_ref().err().map(Into::into),
+    }
+}

@@ -1,0 +1,51 @@
+//! From the node's errors to statuses. Matched without `_`, so that a new error gets its
+//! reason when it is made.
+
+use dfs_proto::wire::status::Reason;
+use tonic::Status;
+
+use crate::node::NodeError;
+use crate::node::fetch::FetchError;
+use crate::store::writer::WriteError;
+
+pub(crate) fn node(error: NodeError) -> Status {
+    let text = error.to_string();
+    match error {
+        NodeError::Poisoned => Reason::Poisoned.status(text),
+        NodeError::Full { .. } => Reason::DiskFull.status(text),
+        NodeError::Data { chunk, source } => {
+            let facts = [("chunk", chunk.to_string())];
+            match source {
+                WriteError::Block { .. } | WriteError::Checksum { .. } => {
+                    Reason::ChecksumMismatch.status_with(text, &facts)
+                }
+                WriteError::Incomplete { .. } => Reason::InvalidArgument.status_with(text, &facts),
+                WriteError::Full => Reason::DiskFull.status(text),
+                WriteError::Io(_) | WriteError::Sync(_) => internal(&text),
+            }
+        }
+        NodeError::Stream(_) => Reason::InvalidArgument.status(text),
+        NodeError::Index(_) | NodeError::Io(_) | NodeError::Task => internal(&text),
+    }
+}
+
+pub(crate) fn fetch(error: FetchError) -> Status {
+    let text = error.to_string();
+    match error {
+        FetchError::NotFound(chunk) => {
+            Reason::ChunkNotFound.status_with(text, &[("chunk", chunk.to_string())])
+        }
+        FetchError::Corrupt { chunk, block, .. } => {
+            tracing::error!(%chunk, block, error = text, "a chunk cannot be read");
+            let facts = [("chunk", chunk.to_string()), ("block", block.to_string())];
+            Reason::ChunkCorrupt.status_with(text, &facts)
+        }
+        FetchError::Busy { .. } => internal(&text),
+        FetchError::Node(error) => node(error),
+    }
+}
+
+fn internal(text: &str) -> Status {
+    tracing::error!(error = text, "a request failed");
+    Reason::Internal.status(text)
+}

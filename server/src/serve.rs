@@ -1,0 +1,246 @@
+//! A node from its configuration to its end: open all, bind, serve, drain, close.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use dfs_proto::identity::Identity;
+use dfs_proto::wire::pb::dfs_service_server::DfsServiceServer;
+use dfs_proto::wire::pb::peer_service_server::PeerServiceServer;
+use dfs_proto::wire::{
+    CONNECTION_WINDOW_BYTES, MAX_FRAME_BYTES, MAX_MESSAGE_BYTES, STREAM_WINDOW_BYTES, pb,
+};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use crate::auth::Auth;
+use crate::auth::layer::AuthLayer;
+use crate::config::{Config, ConfigError};
+use crate::identity::{DataDir, IdentityError};
+use crate::index::{Index, OpenError};
+use crate::node::{Node, NodeError};
+use crate::peers::{self, StaleDisk};
+use crate::poison::Poison;
+use crate::rpc::{Api, PeerApi};
+use crate::store::ChunkStore;
+use crate::users::{Users, UsersError};
+
+/// How long running requests may take to end once the node stops.
+const DRAIN: Duration = Duration::from_secs(5);
+/// How long what has begun to change the disk may then still take.
+const FINISH: Duration = Duration::from_secs(3);
+
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(20);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+const MAX_STREAMS: u32 = 1024;
+
+/// Services whose health is told, beside "" for the whole node.
+const SERVICES: [&str; 3] = ["", "dfs.v1.DfsService", "dfs.v1.PeerService"];
+
+/// Why a node did not start, or stopped by itself.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServeError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Users(#[from] UsersError),
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error("{0}; a disk that was lost or damaged needs 'dfsd rejoin'")]
+    Index(#[from] OpenError),
+    #[error("{path}: {source}; a disk that was lost or damaged needs 'dfsd rejoin'")]
+    Store { path: PathBuf, source: std::io::Error },
+    #[error("{0}")]
+    Node(#[from] NodeError),
+    #[error(
+        "{file}: listen: {address} cannot be used: {source}; stop what uses it or choose another \
+         port"
+    )]
+    Bind { file: PathBuf, address: SocketAddr, source: std::io::Error },
+    #[error("the system gives no {0}")]
+    System(&'static str),
+    #[error(transparent)]
+    Stale(#[from] StaleDisk),
+    #[error("the disk failed: {0}")]
+    Poisoned(String),
+    #[error("the server failed: {0}")]
+    Server(#[from] tonic::transport::Error),
+}
+
+impl ServeError {
+    /// Whether the operator has to change something before another start can succeed.
+    pub(crate) fn needs_operator(&self) -> bool {
+        match self {
+            Self::Config(_)
+            | Self::Users(_)
+            | Self::Identity(_)
+            | Self::Index(_)
+            | Self::Store { .. }
+            | Self::Bind { .. }
+            | Self::Stale(_) => true,
+            Self::Node(_) | Self::System(_) | Self::Poisoned(_) | Self::Server(_) => false,
+        }
+    }
+}
+
+/// Everything a node needs before it binds its port.
+pub(crate) struct Parts {
+    config: Config,
+    secret: String,
+    node: Arc<Node>,
+    auth: Arc<Auth>,
+    poison: Poison,
+    /// Holds the lock on the data directory.
+    _data_dir: DataDir,
+}
+
+impl Parts {
+    /// Opens all parts and counts this start. Blocks.
+    pub(crate) fn open(config: Config) -> Result<Self, ServeError> {
+        let secret = config.read_secret()?;
+        let users = Users::load(&config.users_file)?;
+        let data_dir = DataDir::open(&config.data_dir)?;
+        let identity = data_dir.identity(&config.cluster, config.node)?;
+        let poison = Poison::default();
+        let index = Index::open(&data_dir.index(), identity.incarnation, poison.clone())?;
+        let store = ChunkStore::open(data_dir.path())
+            .map_err(|source| ServeError::Store { path: config.data_dir.clone(), source })?;
+        let identity = Identity { boot: identity.boot.saturating_add(1), ..identity };
+        data_dir.write_identity(&identity)?;
+        let node = Node::new(identity, index, store, poison.clone(), config.prune_grace)?;
+        Ok(Self {
+            auth: Arc::new(Auth::new(users, &secret)),
+            config,
+            secret,
+            node,
+            poison,
+            _data_dir: data_dir,
+        })
+    }
+}
+
+/// Binds the port and serves until `stop`, or until the node must not go on.
+pub(crate) async fn run(parts: Parts, stop: CancellationToken) -> Result<(), ServeError> {
+    let address = parts.config.listen;
+    let bind = |source| ServeError::Bind { file: parts.config.file.clone(), address, source };
+    let listener = TcpListener::bind(address).await.map_err(bind)?;
+    let bound = listener.local_addr().map_err(bind)?;
+    if parts.config.insecure {
+        tracing::warn!(%bound, "'insecure: true': traffic, passwords included, is not encrypted");
+    }
+    serve(listener, parts, stop).await
+}
+
+/// Serves on a bound port until `stop`, then drains and closes the node.
+async fn serve(
+    listener: TcpListener,
+    parts: Parts,
+    stop: CancellationToken,
+) -> Result<(), ServeError> {
+    let Parts { config, secret, node, auth, poison, _data_dir } = parts;
+    let tasks = TaskTracker::new();
+    let stale = Arc::new(OnceLock::new());
+    // Also set when the node stops by itself.
+    let ending = stop.child_token();
+    tasks.spawn(Arc::clone(&node).keep_pruning(ending.clone()));
+    peers::keep_meeting(&node, &config.peers, &secret, &tasks, &ending, &stale);
+
+    let (health, health_service) = tonic_health::server::health_reporter();
+    set_health(&health, ServingStatus::Serving).await;
+    let identity = node.identity();
+    if let Ok(address) = listener.local_addr() {
+        tracing::info!(
+            node = %identity.node, cluster = %identity.cluster, boot = identity.boot,
+            incarnation = %identity.incarnation, %address, "ready"
+        );
+    }
+    let api = Api { node: Arc::clone(&node), auth: Arc::clone(&auth) };
+    let peer_api = PeerApi { node: Arc::clone(&node) };
+    let drained = CancellationToken::new();
+    let server = builder()
+        .layer(AuthLayer(auth))
+        .add_service(health_service)
+        .add_service(reflection_v1()?)
+        .add_service(reflection_v1alpha()?)
+        .add_service(
+            DfsServiceServer::new(api)
+                .max_decoding_message_size(MAX_MESSAGE_BYTES)
+                .max_encoding_message_size(usize::MAX),
+        )
+        .add_service(PeerServiceServer::new(peer_api))
+        .serve_with_incoming_shutdown(TcpIncoming::from(listener), drained.cancelled());
+    let mut server = std::pin::pin!(server);
+    let served = tokio::select! {
+        result = &mut server => result,
+        () = ending.cancelled() => Ok(()),
+        () = poison.tripped() => Ok(()),
+    };
+    ending.cancel();
+    drained.cancel();
+    let outcome = match (stale.get(), poison.is_tripped()) {
+        (Some(stale), _) => Err(stale.clone().into()),
+        (None, true) => Err(ServeError::Poisoned(poison.reason().to_owned())),
+        (None, false) => served.map_err(Into::into),
+    };
+    if poison.is_tripped() {
+        // Nothing that still runs may be acknowledged, and nothing can be saved.
+        return outcome;
+    }
+    tracing::info!(node = %node.identity().node, "stopping");
+    set_health(&health, ServingStatus::NotServing).await;
+    if tokio::time::timeout(DRAIN, server).await.is_err() {
+        tracing::warn!("some requests did not end in time and are cut off");
+    }
+    tasks.close();
+    if tokio::time::timeout(Duration::from_secs(1), tasks.wait()).await.is_err() {
+        tracing::warn!("background work did not end in time");
+    }
+    node.close(FINISH).await;
+    tracing::info!(node = %node.identity().node, "stopped");
+    outcome
+}
+
+fn builder() -> Server {
+    Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(MAX_FRAME_BYTES)
+        .max_concurrent_streams(MAX_STREAMS)
+        .http2_keepalive_interval(Some(KEEPALIVE_EVERY))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        // Streams that a client opens and resets at once, and those this side has to reset.
+        .http2_max_pending_accept_reset_streams(Some(20))
+        .http2_max_local_error_reset_streams(Some(128))
+}
+
+async fn set_health(health: &HealthReporter, status: ServingStatus) {
+    for service in SERVICES {
+        health.set_service_status(service, status).await;
+    }
+}
+
+macro_rules! reflection {
+    ($name:ident, $build:ident, $version:ident) => {
+        fn $name() -> Result<
+            tonic_reflection::server::$version::ServerReflectionServer<
+                impl tonic_reflection::server::$version::ServerReflection,
+            >,
+            ServeError,
+        > {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(pb::FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                .$build()
+                .map_err(|_| ServeError::System("reflection of its own descriptors"))
+        }
+    };
+}
+
+reflection!(reflection_v1, build_v1, v1);
+reflection!(reflection_v1alpha, build_v1alpha, v1alpha);

@@ -1,0 +1,161 @@
+//! The chunk store: one file per chunk that is too large for the index.
+//!
+//! ```text
+//! chunks/USER/HH/UPLOAD.N     chunk N of an upload; HH is the first byte of its id
+//! staging/UPLOAD.N.SERIAL     being written, removed at the next start
+//! quarantine/USER.UPLOAD.N.T  was found bad at the time T, kept for the operator
+//! ```
+//!
+//! A user's name is a valid directory name by its type; nothing else of a path on this
+//! machine comes from a user. [`format`] draws a file, [`writer`] makes one, [`reader`] reads
+//! it, [`sweep`] tidies up at a start. All functions block: callers run them on blocking
+//! threads. The store does not know the index; who calls it joins the two.
+
+pub(crate) mod format;
+pub(crate) mod reader;
+mod sweep;
+pub(crate) mod writer;
+
+use std::collections::HashSet;
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
+
+use dfs_proto::chunk::ChunkId;
+use dfs_proto::manifest::UploadId;
+use dfs_proto::name::UserName;
+
+use crate::chunk_key::ChunkKey;
+use crate::hex;
+
+const CHUNKS: &str = "chunks";
+const STAGING: &str = "staging";
+const QUARANTINE: &str = "quarantine";
+
+/// The chunk files under one data directory.
+pub(crate) struct ChunkStore {
+    root: PathBuf,
+    /// Directories whose entry in their parent is known to be durable. Held for map access
+    /// only.
+    durable_dirs: Mutex<HashSet<PathBuf>>,
+    serial: AtomicU64,
+}
+
+/// Size and free space of the file system under the store, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Space {
+    pub(crate) total: u64,
+    pub(crate) free: u64,
+}
+
+impl ChunkStore {
+    /// Makes the directories of an empty store.
+    pub(crate) fn create(root: &Path) -> io::Result<()> {
+        for name in [CHUNKS, STAGING, QUARANTINE] {
+            DirBuilder::new().mode(0o700).create(root.join(name))?;
+        }
+        sync_dir(root)
+    }
+
+    /// Opens an existing store.
+    pub(crate) fn open(root: &Path) -> io::Result<Self> {
+        for name in [CHUNKS, STAGING, QUARANTINE] {
+            let path = root.join(name);
+            if !path.is_dir() {
+                let text = format!("{} is missing", path.display());
+                return Err(io::Error::new(io::ErrorKind::NotFound, text));
+            }
+        }
+        Ok(Self {
+            root: root.to_owned(),
+            durable_dirs: Mutex::default(),
+            serial: AtomicU64::new(0),
+        })
+    }
+
+    /// Removes a chunk's file if it is there.
+    pub(crate) fn remove(&self, key: &ChunkKey) -> io::Result<()> {
+        match fs::remove_file(self.path(key)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            done => done,
+        }
+    }
+
+    /// Moves a bad chunk's file out of the way if it is there.
+    pub(crate) fn quarantine(&self, key: &ChunkKey, now_ms: u64) -> io::Result<()> {
+        let name = format!("{}.{}.{now_ms}", key.user, file_name(key));
+        let target = self.root.join(QUARANTINE).join(name);
+        match fs::rename(self.path(key), target) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            done => done,
+        }
+    }
+
+    /// How much room there is.
+    pub(crate) fn space(&self) -> io::Result<Space> {
+        let found = rustix::fs::statvfs(&self.root)?;
+        Ok(Space {
+            total: found.f_blocks.saturating_mul(found.f_frsize),
+            free: found.f_bavail.saturating_mul(found.f_frsize),
+        })
+    }
+
+    fn path(&self, key: &ChunkKey) -> PathBuf {
+        self.dir(key).join(file_name(key))
+    }
+
+    fn dir(&self, key: &ChunkKey) -> PathBuf {
+        let shard = hex::encode(&key.upload.bytes()[..1]);
+        self.root.join(CHUNKS).join(key.user.as_str()).join(shard)
+    }
+
+    /// Makes the directory of a chunk, durably.
+    fn make_dir(&self, key: &ChunkKey) -> io::Result<PathBuf> {
+        let dir = self.dir(key);
+        if self.is_durable(&dir) {
+            return Ok(dir);
+        }
+        let user_dir = self.root.join(CHUNKS).join(key.user.as_str());
+        for made in [&user_dir, &dir] {
+            match DirBuilder::new().mode(0o700).create(made) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                done => done?,
+            }
+            sync_dir(made.parent().unwrap_or(&self.root))?;
+        }
+        let mut durable = self.durable_dirs.lock().unwrap_or_else(|held| held.into_inner());
+        durable.insert(dir.clone());
+        Ok(dir)
+    }
+
+    fn is_durable(&self, dir: &Path) -> bool {
+        let durable = self.durable_dirs.lock().unwrap_or_else(|held| held.into_inner());
+        durable.contains(dir)
+    }
+}
+
+/// Makes the entries of a directory durable.
+fn sync_dir(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+fn file_name(key: &ChunkKey) -> String {
+    format!("{}.{}", key.upload, key.chunk)
+}
+
+/// Reads what [`file_name`] writes.
+fn parse_file_name(user: &UserName, name: &str) -> Option<ChunkKey> {
+    let (upload, chunk) = name.split_once('.')?;
+    let key = ChunkKey {
+        user: user.clone(),
+        upload: UploadId::new(hex::decode(upload)?),
+        chunk: ChunkId::new(chunk.parse().ok()?)?,
+    };
+    (file_name(&key) == name).then_some(key)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,62 @@
+//! The sweep at a start: removes what a crash left behind.
+
+use std::fs::{self, DirEntry};
+use std::io;
+
+use dfs_proto::name::UserName;
+
+use super::{CHUNKS, ChunkStore, STAGING, parse_file_name};
+use crate::chunk_key::ChunkKey;
+
+/// What a sweep did.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Swept {
+    /// Files that were being written.
+    pub(crate) staged: u64,
+    /// Chunk files that no row speaks of.
+    pub(crate) unknown: u64,
+    /// Files that are none of ours; they stay.
+    pub(crate) foreign: u64,
+}
+
+impl ChunkStore {
+    /// Empties staging and removes chunk files for which `is_known` is false. Nothing may be
+    /// written meanwhile: between its rename and its row a chunk is unknown.
+    pub(crate) fn sweep<E: From<io::Error>>(
+        &self,
+        mut is_known: impl FnMut(&ChunkKey) -> Result<bool, E>,
+    ) -> Result<Swept, E> {
+        let mut swept = Swept::default();
+        for entry in fs::read_dir(self.root.join(STAGING))? {
+            fs::remove_file(entry?.path())?;
+            swept.staged += 1;
+        }
+        for user_dir in fs::read_dir(self.root.join(CHUNKS))? {
+            let user_dir = user_dir?;
+            let Some(user) = text(&user_dir).and_then(|name| UserName::new(name).ok()) else {
+                swept.foreign += 1;
+                continue;
+            };
+            for shard in fs::read_dir(user_dir.path())? {
+                for file in fs::read_dir(shard?.path())? {
+                    let file = file?;
+                    let key = text(&file).and_then(|name| parse_file_name(&user, &name));
+                    match key {
+                        None => swept.foreign += 1,
+                        Some(key) if self.path(&key) != file.path() => swept.foreign += 1,
+                        Some(key) if is_known(&key)? => {}
+                        Some(_) => {
+                            fs::remove_file(file.path())?;
+                            swept.unknown += 1;
+                        }
+                    }
+                }
+            }
+        }
+        Ok(swept)
+    }
+}
+
+fn text(entry: &DirEntry) -> Option<String> {
+    entry.file_name().into_string().ok()
+}

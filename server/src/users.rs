@@ -1,0 +1,253 @@
+//! The users file: names and argon2id hashes, in YAML.
+//!
+//! ```yaml
+//! users:
+//! - name: alice
+//!   password_hash: $argon2id$v=19$m=19456,t=2,p=1$…
+//! ```
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use argon2::password_hash::phc::PasswordHash;
+use argon2::password_hash::{PasswordHasher, PasswordVerifier};
+use argon2::{Algorithm, Argon2, Params, Version};
+use dfs_proto::name::UserName;
+use serde::{Deserialize, Serialize};
+
+use crate::identity::replace_file;
+
+/// Longest password, in bytes.
+pub(crate) const MAX_PASSWORD_BYTES: usize = 1024;
+/// Memory of one hash in KiB, as OWASP advises for argon2id with two passes.
+const MEMORY_KIB: u32 = 19_456;
+const PASSES: u32 = 2;
+const LANES: u32 = 1;
+
+/// What an unknown user's password is compared with, so that the answer takes as long as for
+/// a known one. Made with the parameters above; no password is known for it.
+const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$\
+                      AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+/// Why the users file, or a change of it, was refused.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UsersError {
+    #[error("{path}: {source}")]
+    Io { path: PathBuf, source: io::Error },
+    #[error("{path}: {source}")]
+    Yaml { path: PathBuf, source: serde_yaml::Error },
+    #[error("{path}: user '{name}': {why}")]
+    Entry { path: PathBuf, name: String, why: &'static str },
+    #[error("{0}: there is no user '{1}'; 'dfsd user list' shows all")]
+    Unknown(PathBuf, UserName),
+    #[error("{0}: user '{1}' is there already; 'dfsd user passwd' changes the password")]
+    Exists(PathBuf, UserName),
+    #[error("a password has 1..{MAX_PASSWORD_BYTES} bytes, this one has {0}")]
+    Password(usize),
+    #[error("hashing the password failed: {0}")]
+    Hash(argon2::password_hash::Error),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawUsers {
+    users: Vec<RawUser>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawUser {
+    name: String,
+    password_hash: String,
+}
+
+/// The users of a cluster. Has no `Debug`: nothing of it belongs into a log.
+pub(crate) struct Users {
+    path: PathBuf,
+    hashes: BTreeMap<UserName, PasswordHash>,
+    nobody: PasswordHash,
+}
+
+impl Users {
+    /// Reads a users file.
+    pub(crate) fn load(path: &Path) -> Result<Self, UsersError> {
+        let text = fs::read_to_string(path)
+            .map_err(|source| UsersError::Io { path: path.to_owned(), source })?;
+        let raw: RawUsers = serde_yaml::from_str(&text)
+            .map_err(|source| UsersError::Yaml { path: path.to_owned(), source })?;
+        let mut users = Self::empty(path);
+        for RawUser { name, password_hash } in raw.users {
+            let bad = |why| UsersError::Entry { path: path.to_owned(), name: name.clone(), why };
+            let user =
+                UserName::new(&*name).map_err(|_| bad("names match [a-z0-9][a-z0-9._-]{0,31}"))?;
+            let hash = PasswordHash::new(&password_hash)
+                .map_err(|_| bad("password_hash is no argon2id hash; 'dfsd user' makes one"))?;
+            if hash.algorithm.as_str() != "argon2id" {
+                return Err(bad("password_hash is no argon2id hash; 'dfsd user' makes one"));
+            }
+            if users.hashes.insert(user, hash).is_some() {
+                return Err(bad("is in the file twice"));
+            }
+        }
+        Ok(users)
+    }
+
+    /// Like [`Self::load`], but a file that is not there has no users.
+    pub(crate) fn load_or_empty(path: &Path) -> Result<Self, UsersError> {
+        match Self::load(path) {
+            Err(UsersError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Ok(Self::empty(path))
+            }
+            loaded => loaded,
+        }
+    }
+
+    fn empty(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            hashes: BTreeMap::new(),
+            nobody: PasswordHash::new(NOBODY).expect("the fixed hash is well-formed"),
+        }
+    }
+
+    /// Writes the file: durably, as a whole, readable by its owner only.
+    pub(crate) fn save(&self) -> Result<(), UsersError> {
+        let users = self.hashes.iter().map(|(name, hash)| RawUser {
+            name: name.to_string(),
+            password_hash: hash.to_string(),
+        });
+        let raw = RawUsers { users: users.collect() };
+        let text = serde_yaml::to_string(&raw)
+            .map_err(|source| UsersError::Yaml { path: self.path.clone(), source })?;
+        replace_file(&self.path, text.as_bytes())
+            .map_err(|source| UsersError::Io { path: self.path.clone(), source })
+    }
+
+    /// All names, in order.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &UserName> {
+        self.hashes.keys()
+    }
+
+    /// Adds a user.
+    pub(crate) fn add(&mut self, name: UserName, password: &str) -> Result<(), UsersError> {
+        if self.hashes.contains_key(&name) {
+            return Err(UsersError::Exists(self.path.clone(), name));
+        }
+        self.hashes.insert(name, hash(password)?);
+        Ok(())
+    }
+
+    /// Replaces a user's password.
+    pub(crate) fn set_password(
+        &mut self,
+        name: &UserName,
+        password: &str,
+    ) -> Result<(), UsersError> {
+        let unknown = || UsersError::Unknown(self.path.clone(), name.clone());
+        let entry = self.hashes.get_mut(name).ok_or_else(unknown)?;
+        *entry = hash(password)?;
+        Ok(())
+    }
+
+    /// Removes a user. His files stay.
+    pub(crate) fn remove(&mut self, name: &UserName) -> Result<(), UsersError> {
+        match self.hashes.remove(name) {
+            Some(_) => Ok(()),
+            None => Err(UsersError::Unknown(self.path.clone(), name.clone())),
+        }
+    }
+
+    /// Checks a password. Takes tens of milliseconds of a core, for an unknown user too.
+    pub(crate) fn verify(&self, name: &str, password: &str) -> Option<UserName> {
+        let user = UserName::new(name).ok();
+        let known = user.as_ref().and_then(|user| self.hashes.get(user));
+        let fits = (1..=MAX_PASSWORD_BYTES).contains(&password.len());
+        // A password that does not fit is compared as well: same time, same answer.
+        let offered = if fits { password } else { "" };
+        let verified = Argon2::default()
+            .verify_password(offered.as_bytes(), known.unwrap_or(&self.nobody))
+            .is_ok();
+        user.filter(|_| known.is_some() && fits && verified)
+    }
+}
+
+fn hash(password: &str) -> Result<PasswordHash, UsersError> {
+    if !(1..=MAX_PASSWORD_BYTES).contains(&password.len()) {
+        return Err(UsersError::Password(password.len()));
+    }
+    let params = Params::new(MEMORY_KIB, PASSES, LANES, None);
+    let params = params.expect("the fixed parameters are in argon2's limits");
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+        .hash_password(password.as_bytes())
+        .map_err(UsersError::Hash)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn alice() -> UserName {
+        UserName::new("alice").unwrap()
+    }
+
+    #[test]
+    fn users_survive_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("users.yaml");
+        let mut users = Users::load_or_empty(&path).unwrap();
+        users.add(alice(), "secret ✓").unwrap();
+        assert!(matches!(users.add(alice(), "x"), Err(UsersError::Exists(..))));
+        users.save().unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains("$argon2id$v=19$m=19456,t=2,p=1$"), "{text}");
+
+        let mut users = Users::load(&path).unwrap();
+        assert_eq!(users.verify("alice", "secret ✓"), Some(alice()));
+        for (name, password) in
+            [("alice", "secret"), ("alice", ""), ("bob", "secret ✓"), ("", ""), ("../x", "y")]
+        {
+            assert_eq!(users.verify(name, password), None, "{name} {password}");
+        }
+        users.set_password(&alice(), "other").unwrap();
+        assert_eq!(users.verify("alice", "secret ✓"), None);
+        assert_eq!(users.verify("alice", "other"), Some(alice()));
+        users.remove(&alice()).unwrap();
+        assert!(users.remove(&alice()).is_err());
+        assert_eq!(users.verify("alice", "other"), None);
+    }
+
+    #[test]
+    fn long_and_empty_passwords_are_refused() {
+        let mut users = Users::empty(Path::new("x"));
+        assert!(users.add(alice(), "").is_err());
+        assert!(users.add(alice(), &"x".repeat(1025)).is_err());
+        users.add(alice(), &"x".repeat(1024)).unwrap();
+        assert_eq!(users.verify("alice", &"x".repeat(1025)), None);
+        assert_eq!(users.verify("alice", &"x".repeat(1024)), Some(alice()));
+    }
+
+    #[test]
+    fn mistakes_in_the_file_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("users.yaml");
+        let error = |text: &str| {
+            fs::write(&path, text).unwrap();
+            Users::load(&path).err().expect("refused").to_string()
+        };
+        assert!(error("users: 3").contains("users.yaml"));
+        assert!(error("").contains("users"));
+        assert!(error("users:\n- {name: A, password_hash: x}").contains("user 'A'"));
+        assert!(error("users:\n- {name: a, password_hash: x}").contains("argon2id"));
+        assert!(error("users:\n- {name: a, password: x}").contains("line 2"));
+        let twice = format!("users:\n- {{name: a, password_hash: \"{NOBODY}\"}}\n")
+            .replace("users:\n", &format!("users:\n- {{name: a, password_hash: \"{NOBODY}\"}}\n"));
+        assert!(error(&twice).contains("twice"));
+        fs::write(&path, "users: []").unwrap();
+        assert!(Users::load(&path).is_ok(), "no users yet");
+    }
+}
