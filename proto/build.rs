@@ -20,10 +20,7 @@ mod wire {
         tonic_prost_build::configure()
             .bytes(".dfs.v1.Block.data")
             // Secrets have no `Debug`, so that no log line can show one by accident.
-            .skip_debug([
-                ".dfs.v1.AuthenticateRequest",
-                ".dfs.v1.AuthenticateResponse",
-            ])
+            .skip_debug([".dfs.v1.AuthenticateRequest", ".dfs.v1.AuthenticateResponse"])
             .compile_fds(descriptors)?;
         Ok(())
     }

@@ -32,9 +32,7 @@ impl ChunkId {
 
     /// Takes 1..4.
     pub fn new(number: u32) -> Option<Self> {
-        Self::ALL
-            .get(usize::try_from(number.checked_sub(1)?).ok()?)
-            .copied()
+        Self::ALL.get(usize::try_from(number.checked_sub(1)?).ok()?).copied()
     }
 
     /// The number, 1..4.
@@ -93,10 +91,7 @@ impl ChunkSet {
 
     /// Takes a mask of 0..15; bit 0 is chunk 1.
     pub fn from_mask(mask: u32) -> Option<Self> {
-        u8::try_from(mask)
-            .ok()
-            .filter(|mask| *mask <= Self::ALL.0)
-            .map(Self)
+        u8::try_from(mask).ok().filter(|mask| *mask <= Self::ALL.0).map(Self)
     }
 
     /// The mask; bit 0 is chunk 1.
@@ -150,9 +145,7 @@ impl ChunkSet {
 
     /// The chunks in order.
     pub fn iter(self) -> impl Iterator<Item = ChunkId> {
-        ChunkId::ALL
-            .into_iter()
-            .filter(move |chunk| self.contains(*chunk))
+        ChunkId::ALL.into_iter().filter(move |chunk| self.contains(*chunk))
     }
 }
 
@@ -188,10 +181,7 @@ mod tests {
             assert_eq!(range.start, next, "chunk {chunk} of {size}");
             next = range.end;
             let length = chunk.length(size);
-            assert!(
-                length == size / 4 || length == size.div_ceil(4),
-                "chunk {chunk} of {size}"
-            );
+            assert!(length == size / 4 || length == size.div_ceil(4), "chunk {chunk} of {size}");
         }
         assert_eq!(next, size);
     }
@@ -199,14 +189,9 @@ mod tests {
     #[test]
     fn chunks_tile_the_file_and_are_balanced() {
         (0..=9).for_each(check_split);
-        for border in [
-            BLOCK_BYTES,
-            4 * BLOCK_BYTES,
-            8 * BLOCK_BYTES,
-            1 << 40,
-            MAX_FILE_BYTES,
-            1 << 63,
-        ] {
+        for border in
+            [BLOCK_BYTES, 4 * BLOCK_BYTES, 8 * BLOCK_BYTES, 1 << 40, MAX_FILE_BYTES, 1 << 63]
+        {
             (border - 5..=border + 5).for_each(check_split);
         }
         check_split(u64::MAX);
@@ -224,14 +209,7 @@ mod tests {
 
     #[test]
     fn blocks_tile_the_chunk() {
-        for length in [
-            0,
-            1,
-            BLOCK_BYTES - 1,
-            BLOCK_BYTES,
-            BLOCK_BYTES + 1,
-            3 * BLOCK_BYTES + 7,
-        ] {
+        for length in [0, 1, BLOCK_BYTES - 1, BLOCK_BYTES, BLOCK_BYTES + 1, 3 * BLOCK_BYTES + 7] {
             let mut next = 0;
             for index in 0..block_count(length) {
                 let range = block_range(length, index);

@@ -146,31 +146,15 @@ mod tests {
 
     #[test]
     fn golden_residues() {
-        for (content, x) in [
-            ("", 2),
-            ("a", 1),
-            ("b", 3),
-            ("abc", 2),
-            ("message digest", 0),
-        ] {
-            assert_eq!(
-                Md5Digest::of(content.as_bytes()).residue().get(),
-                x,
-                "{content:?}"
-            );
+        for (content, x) in [("", 2), ("a", 1), ("b", 3), ("abc", 2), ("message digest", 0)] {
+            assert_eq!(Md5Digest::of(content.as_bytes()).residue().get(), x, "{content:?}");
         }
     }
 
     #[test]
     fn golden_digests() {
-        assert_eq!(
-            Md5Digest::of(b"").to_string(),
-            "d41d8cd98f00b204e9800998ecf8427e"
-        );
-        assert_eq!(
-            Md5Digest::of(b"abc").to_string(),
-            "900150983cd24fb0d6963f7d28e17f72"
-        );
+        assert_eq!(Md5Digest::of(b"").to_string(), "d41d8cd98f00b204e9800998ecf8427e");
+        assert_eq!(Md5Digest::of(b"abc").to_string(), "900150983cd24fb0d6963f7d28e17f72");
         // RFC 3720, B.4.
         assert_eq!(Crc32c::of(b"123456789").get(), 0xe306_9283);
         assert_eq!(Crc32c::of(&[0; 32]).get(), 0x8a91_36aa);
@@ -183,10 +167,7 @@ mod tests {
             let mut bytes = [0x5a; 16];
             bytes[15] = last;
             let number = u128::from_be_bytes(bytes);
-            assert_eq!(
-                u128::from(Md5Digest::new(bytes).residue().get()),
-                number % 4
-            );
+            assert_eq!(u128::from(Md5Digest::new(bytes).residue().get()), number % 4);
         }
     }
 

@@ -91,23 +91,15 @@ impl Manifest {
         if metadata.len() > MAX_METADATA_ENTRIES || !metadata.iter().all(fits) {
             return Err(ManifestError::Metadata);
         }
-        let chunks = ChunkId::ALL.map(|chunk| ChunkSum {
-            length: chunk.length(size),
-            crc: crcs[chunk.index()],
-        });
+        let chunks = ChunkId::ALL
+            .map(|chunk| ChunkSum { length: chunk.length(size), crc: crcs[chunk.index()] });
         for chunk in ChunkId::ALL {
             let sum = chunks[chunk.index()];
             if sum.length == 0 && sum.crc != Crc32c::default() {
                 return Err(ManifestError::EmptyChunkSum(chunk));
             }
         }
-        Ok(Self {
-            size,
-            md5,
-            chunks,
-            modified,
-            metadata,
-        })
+        Ok(Self { size, md5, chunks, modified, metadata })
     }
 
     /// Length of the file in bytes.
@@ -132,9 +124,7 @@ impl Manifest {
 
     /// Checksum of the whole file, combined from its chunks'.
     pub fn crc(&self) -> Crc32c {
-        self.chunks.iter().fold(Crc32c::default(), |crc, chunk| {
-            crc.then(chunk.crc, chunk.length)
-        })
+        self.chunks.iter().fold(Crc32c::default(), |crc, chunk| crc.then(chunk.crc, chunk.length))
     }
 
     /// Modification time, RFC 3339.
@@ -181,14 +171,8 @@ macro_rules! random_id {
     };
 }
 
-random_id!(
-    UploadId,
-    "Names the immutable data of one upload; chosen at random by its client."
-);
-random_id!(
-    Incarnation,
-    "Names one life of a node's disk; chosen at random by init and rejoin."
-);
+random_id!(UploadId, "Names the immutable data of one upload; chosen at random by its client.");
+random_id!(Incarnation, "Names one life of a node's disk; chosen at random by init and rejoin.");
 
 /// What a version is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -234,34 +218,18 @@ mod tests {
     use super::*;
 
     fn manifest(size: u64, crcs: [u32; 4], modified: &str) -> Result<Manifest, ManifestError> {
-        Manifest::new(
-            Md5Digest::of(b"abc"),
-            size,
-            crcs.map(Crc32c::new),
-            modified,
-            BTreeMap::new(),
-        )
+        Manifest::new(Md5Digest::of(b"abc"), size, crcs.map(Crc32c::new), modified, BTreeMap::new())
     }
 
     #[test]
     fn refuses_contradictions() {
         let time = "2026-11-22T10:00:00Z";
         assert!(manifest(5, [1, 2, 3, 4], time).is_ok());
-        assert_eq!(
-            manifest(1, [1, 0, 0, 4], time),
-            Err(ManifestError::EmptyChunkSum(ChunkId::C1))
-        );
+        assert_eq!(manifest(1, [1, 0, 0, 4], time), Err(ManifestError::EmptyChunkSum(ChunkId::C1)));
         let huge = MAX_FILE_BYTES + 1;
-        assert_eq!(
-            manifest(huge, [0; 4], time),
-            Err(ManifestError::TooLarge(huge))
-        );
+        assert_eq!(manifest(huge, [0; 4], time), Err(ManifestError::TooLarge(huge)));
         for bad in ["", "yesterday", "2026-11-22", "2026-11-22T10:00:00"] {
-            assert_eq!(
-                manifest(5, [0; 4], bad),
-                Err(ManifestError::Modified(bad.into())),
-                "{bad}"
-            );
+            assert_eq!(manifest(5, [0; 4], bad), Err(ManifestError::Modified(bad.into())), "{bad}");
         }
     }
 

@@ -256,10 +256,7 @@ mod tests {
         for (path, why) in refused {
             assert_eq!(FilePath::new(path), Err(why), "{path:?}");
         }
-        assert_eq!(
-            FilePath::new("x/".repeat(512) + "y"),
-            Err(NameError::TooLong(1025))
-        );
+        assert_eq!(FilePath::new("x/".repeat(512) + "y"), Err(NameError::TooLong(1025)));
         assert_eq!(FilePath::from_bytes(b"a\xff"), Err(NameError::NotUtf8));
     }
 
@@ -268,18 +265,7 @@ mod tests {
         for name in ["a", "alice", "0", "a.b_c-d", &"a".repeat(32)] {
             assert!(UserName::new(name).is_ok(), "{name}");
         }
-        for name in [
-            "",
-            ".",
-            "..",
-            "A",
-            "-a",
-            ".a",
-            "a/b",
-            "a b",
-            "ä",
-            &"a".repeat(33),
-        ] {
+        for name in ["", ".", "..", "A", "-a", ".a", "a/b", "a b", "ä", &"a".repeat(33)] {
             assert!(UserName::new(name).is_err(), "{name}");
         }
     }

@@ -35,9 +35,7 @@ impl NodeId {
 
     /// Takes 1..4.
     pub fn new(number: u32) -> Option<Self> {
-        Self::ALL
-            .get(usize::try_from(number.checked_sub(1)?).ok()?)
-            .copied()
+        Self::ALL.get(usize::try_from(number.checked_sub(1)?).ok()?).copied()
     }
 
     /// The number, 1..4.
@@ -140,10 +138,8 @@ mod tests {
     #[test]
     fn first_home_chunks_are_all_four() {
         for x in Residue::ALL {
-            let set: ChunkSet = NodeId::ALL
-                .into_iter()
-                .map(|node| first_home_chunk(x, node))
-                .collect();
+            let set: ChunkSet =
+                NodeId::ALL.into_iter().map(|node| first_home_chunk(x, node)).collect();
             assert_eq!(set, ChunkSet::ALL);
         }
     }
@@ -164,11 +160,7 @@ mod tests {
                             .into_iter()
                             .filter(|node| *node != lost && *node != also)
                             .fold(ChunkSet::EMPTY, |set, node| set.union(held(node)));
-                        assert_eq!(
-                            left,
-                            ChunkSet::ALL,
-                            "absent {absent}, lost {lost} and {also}"
-                        );
+                        assert_eq!(left, ChunkSet::ALL, "absent {absent}, lost {lost} and {also}");
                     }
                 }
             }

@@ -51,12 +51,7 @@ pub struct Tag {
 impl fmt::Display for Tag {
     /// `HLC-WRITER` in hexadecimal.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{:016x}-{:032x}",
-            self.hlc.get(),
-            u128::from_be_bytes(self.writer)
-        )
+        write!(f, "{:016x}-{:032x}", self.hlc.get(), u128::from_be_bytes(self.writer))
     }
 }
 
@@ -96,52 +91,33 @@ mod tests {
     use proptest::prelude::*;
 
     fn answer(current: Option<u64>, proposed: u64) -> TagAnswer {
-        TagAnswer {
-            current: current.map(Hlc),
-            proposed: Hlc(proposed),
-        }
+        TagAnswer { current: current.map(Hlc), proposed: Hlc(proposed) }
     }
 
     #[test]
     fn hlc_decides_before_writer() {
-        let tag = |hlc, writer| Tag {
-            hlc: Hlc(hlc),
-            writer: [writer; 16],
-        };
+        let tag = |hlc, writer| Tag { hlc: Hlc(hlc), writer: [writer; 16] };
         assert!(tag(1, 9) < tag(2, 0));
         assert!(tag(2, 0) < tag(2, 1));
         let ends = |last: u8| Tag {
             hlc: Hlc(1),
             writer: [[0; 15].as_slice(), &[last]].concat().try_into().unwrap(),
         };
-        assert!(
-            ends(255)
-                < Tag {
-                    hlc: Hlc(1),
-                    writer: [1; 16]
-                },
-            "big-endian order"
-        );
+        assert!(ends(255) < Tag { hlc: Hlc(1), writer: [1; 16] }, "big-endian order");
     }
 
     #[test]
     fn one_fast_clock_moves_nothing() {
         let answers = [answer(None, 100), answer(None, 101), answer(None, 99_999)];
         assert_eq!(choose_hlc(&answers), Some(Hlc(101)));
-        assert_eq!(
-            choose_hlc(&[answer(None, 7), answer(None, 5)]),
-            Some(Hlc(5))
-        );
+        assert_eq!(choose_hlc(&[answer(None, 7), answer(None, 5)]), Some(Hlc(5)));
     }
 
     #[test]
     fn needs_two_answers() {
         assert_eq!(choose_hlc(&[]), None);
         assert_eq!(choose_hlc(&[answer(Some(1), 1)]), None);
-        assert_eq!(
-            choose_hlc(&[answer(Some(u64::MAX), 1), answer(None, 1)]),
-            None
-        );
+        assert_eq!(choose_hlc(&[answer(Some(u64::MAX), 1), answer(None, 1)]), None);
     }
 
     #[test]

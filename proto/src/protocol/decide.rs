@@ -64,39 +64,21 @@ pub fn decide(views: &PerNode<View>) -> Verdict {
     let answers = answers(views);
     let waiting = views.contains(&View::Waiting);
     let Some(&(tag, _, holder)) = answers.iter().max_by_key(|(tag, ..)| *tag) else {
-        return if waiting {
-            Verdict::Wait
-        } else {
-            Verdict::Unavailable
-        };
+        return if waiting { Verdict::Wait } else { Verdict::Unavailable };
     };
     if answers.len() < 2 {
-        return if waiting {
-            Verdict::Wait
-        } else {
-            Verdict::Unavailable
-        };
+        return if waiting { Verdict::Wait } else { Verdict::Unavailable };
     }
     let equal = answers.iter().filter(|(other, ..)| *other == tag);
     let confirmed = equal.clone().any(|(_, confirmed, _)| *confirmed);
     match tag {
-        None => Verdict::Decided {
-            tag,
-            holder,
-            unconfirmed: false,
-        },
-        _ if confirmed || equal.count() >= QUORUM => Verdict::Decided {
-            tag,
-            holder,
-            unconfirmed: false,
-        },
+        None => Verdict::Decided { tag, holder, unconfirmed: false },
+        _ if confirmed || equal.count() >= QUORUM => {
+            Verdict::Decided { tag, holder, unconfirmed: false }
+        }
         Some(tag) if answers.len() >= QUORUM => Verdict::WriteBack { tag, holder },
         _ if waiting => Verdict::Wait,
-        _ => Verdict::Decided {
-            tag,
-            holder,
-            unconfirmed: true,
-        },
+        _ => Verdict::Decided { tag, holder, unconfirmed: true },
     }
 }
 
@@ -107,16 +89,10 @@ pub fn decide_without_write_back(views: &PerNode<View>) -> Verdict {
             let mut answers = answers(views);
             answers.sort_by_key(|(tag, ..)| std::cmp::Reverse(*tag));
             match answers[..] {
-                [_, _, (third, _, holder), _] => Verdict::Decided {
-                    tag: third,
-                    holder,
-                    unconfirmed: false,
-                },
-                _ => Verdict::Decided {
-                    tag: Some(tag),
-                    holder,
-                    unconfirmed: true,
-                },
+                [_, _, (third, _, holder), _] => {
+                    Verdict::Decided { tag: third, holder, unconfirmed: false }
+                }
+                _ => Verdict::Decided { tag: Some(tag), holder, unconfirmed: true },
             }
         }
         other => other,
@@ -139,19 +115,13 @@ mod tests {
     const TAGS: u64 = 4;
 
     fn tag(number: u64) -> Option<Tag> {
-        (number > 0).then_some(Tag {
-            hlc: Hlc::new(number),
-            writer: [0; 16],
-        })
+        (number > 0).then_some(Tag { hlc: Hlc::new(number), writer: [0; 16] })
     }
 
     /// Waiting, out, and all of absent and three tags, each confirmed or not.
     fn possible_views() -> Vec<View> {
         let here = (0..TAGS).flat_map(|number| {
-            [false, true].map(|confirmed| View::Here {
-                tag: tag(number),
-                confirmed,
-            })
+            [false, true].map(|confirmed| View::Here { tag: tag(number), confirmed })
         });
         [View::Waiting, View::Out].into_iter().chain(here).collect()
     }
@@ -178,31 +148,20 @@ mod tests {
             let waiting = views.contains(&View::Waiting);
             let verdict = decide(&views);
             if tags.len() < 2 {
-                let expected = if waiting {
-                    Verdict::Wait
-                } else {
-                    Verdict::Unavailable
-                };
+                let expected = if waiting { Verdict::Wait } else { Verdict::Unavailable };
                 assert_eq!(verdict, expected, "{views:?}");
                 continue;
             }
             let largest = tags[tags.len() - 1];
             let on = tags.iter().filter(|tag| **tag == largest).count();
-            let confirmed = largest.is_none()
-                || views.contains(&View::Here {
-                    tag: largest,
-                    confirmed: true,
-                });
+            let confirmed =
+                largest.is_none() || views.contains(&View::Here { tag: largest, confirmed: true });
             match verdict {
                 Verdict::Unavailable => panic!("two nodes answered: {views:?}"),
                 Verdict::Wait => {
                     assert!(waiting && tags.len() == 2 && !confirmed, "{views:?}");
                 }
-                Verdict::Decided {
-                    tag,
-                    holder,
-                    unconfirmed,
-                } => {
+                Verdict::Decided { tag, holder, unconfirmed } => {
                     assert_eq!(tag, largest, "{views:?}");
                     assert!(matches!(views[holder.index()], View::Here { tag: t, .. } if t == tag));
                     assert_eq!(unconfirmed, !(confirmed || on >= 3), "{views:?}");
@@ -225,23 +184,12 @@ mod tests {
             let tags = tags(&views);
             match decide_without_write_back(&views) {
                 Verdict::WriteBack { .. } => panic!("asked not to: {views:?}"),
-                Verdict::Decided {
-                    tag,
-                    unconfirmed: false,
-                    ..
-                } => {
+                Verdict::Decided { tag, unconfirmed: false, .. } => {
                     let as_new = tags.iter().filter(|other| **other >= tag).count();
-                    let confirmed = views.contains(&View::Here {
-                        tag,
-                        confirmed: true,
-                    });
+                    let confirmed = views.contains(&View::Here { tag, confirmed: true });
                     assert!(tag.is_none() || confirmed || as_new >= 3, "{views:?}");
                 }
-                Verdict::Decided {
-                    tag,
-                    unconfirmed: true,
-                    ..
-                } => {
+                Verdict::Decided { tag, unconfirmed: true, .. } => {
                     assert_eq!(tag, tags[tags.len() - 1], "{views:?}");
                 }
                 Verdict::Wait | Verdict::Unavailable => {}

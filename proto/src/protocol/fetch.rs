@@ -25,10 +25,7 @@ pub struct Fetch {
 impl Fetch {
     /// Starts with what the nodes said.
     pub fn new(sources: PerNode<Source>) -> Self {
-        Self {
-            sources,
-            tried: [ChunkSet::EMPTY; 4],
-        }
+        Self { sources, tried: [ChunkSet::EMPTY; 4] }
     }
 
     /// Assigns each of `wanted` to a node that said it holds it, so that the busiest node
@@ -70,9 +67,7 @@ impl Fetch {
             self.sources[id.index()] != Source::Out && !self.tried[id.index()].contains(chunk)
         };
         let left = || NodeId::ALL.into_iter().filter(untried);
-        left()
-            .find(|id| self.holds(*id, chunk))
-            .or_else(|| left().next())
+        left().find(|id| self.holds(*id, chunk)).or_else(|| left().next())
     }
 
     /// Counts a node out.
@@ -114,11 +109,7 @@ mod tests {
             assert_eq!(nodes, NodeId::ALL);
             for id in NodeId::ALL {
                 let chunk = ChunkId::ALL[plan.iter().position(|n| *n == Some(id)).unwrap()];
-                assert!(
-                    home_chunks(x, id).contains(chunk),
-                    "{:?}",
-                    first_home_chunk(x, id)
-                );
+                assert!(home_chunks(x, id).contains(chunk), "{:?}", first_home_chunk(x, id));
             }
         }
     }
@@ -151,23 +142,11 @@ mod tests {
     #[test]
     fn a_failed_source_is_replaced_until_nobody_is_left() {
         let mut fetch = up(Residue::R0, 0b1111);
-        assert_eq!(
-            fetch.failed(NodeId::N1, ChunkId::C1),
-            Some(NodeId::N4),
-            "the other home"
-        );
+        assert_eq!(fetch.failed(NodeId::N1, ChunkId::C1), Some(NodeId::N4), "the other home");
         let blind = fetch.failed(NodeId::N4, ChunkId::C1);
-        assert_eq!(
-            blind,
-            Some(NodeId::N2),
-            "it may hold a prepared or spilled copy"
-        );
+        assert_eq!(blind, Some(NodeId::N2), "it may hold a prepared or spilled copy");
         fetch.lost(NodeId::N3);
         assert_eq!(fetch.failed(NodeId::N2, ChunkId::C1), None);
-        assert_eq!(
-            fetch.next(ChunkId::C2),
-            Some(NodeId::N1),
-            "other chunks are not affected"
-        );
+        assert_eq!(fetch.next(ChunkId::C2), Some(NodeId::N1), "other chunks are not affected");
     }
 }

@@ -33,10 +33,7 @@ impl Health {
 /// a node that did not answer.
 pub fn assess(x: Residue, have: &PerNode<Option<ChunkSet>>) -> Health {
     let answered = have.iter().flatten().count();
-    let held = have
-        .iter()
-        .flatten()
-        .fold(ChunkSet::EMPTY, |all, set| all.union(*set));
+    let held = have.iter().flatten().fold(ChunkSet::EMPTY, |all, set| all.union(*set));
     let home = |id: NodeId| have[id.index()].is_some_and(|set| set.covers(home_chunks(x, id)));
     match () {
         () if answered < 2 => Health::Unknown,
@@ -60,13 +57,8 @@ mod tests {
     /// All that four nodes can answer: nothing, or any of 16 sets.
     fn all_answers() -> impl Iterator<Item = PerNode<Option<ChunkSet>>> {
         (0..17u32.pow(4)).map(|code| {
-            [
-                code % 17,
-                code / 17 % 17,
-                code / 17 / 17 % 17,
-                code / 17 / 17 / 17,
-            ]
-            .map(ChunkSet::from_mask)
+            [code % 17, code / 17 % 17, code / 17 / 17 % 17, code / 17 / 17 / 17]
+                .map(ChunkSet::from_mask)
         })
     }
 

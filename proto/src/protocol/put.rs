@@ -249,11 +249,8 @@ impl Put {
             return self.abort(Outcome::Refused, effects);
         };
         let clocks = self.clocks(now);
-        let refusing: Vec<(NodeId, u64)> = clocks
-            .iter()
-            .copied()
-            .filter(|(_, ms)| hlc.is_future(*ms))
-            .collect();
+        let refusing: Vec<(NodeId, u64)> =
+            clocks.iter().copied().filter(|(_, ms)| hlc.is_future(*ms)).collect();
         if !refusing.is_empty() {
             report_skew(&refusing, median(&clocks), effects);
             for (id, _) in refusing {
@@ -262,10 +259,7 @@ impl Put {
             return self.advance(now, effects);
         }
         report_skew(&clocks, median(&clocks), effects);
-        let tag = Tag {
-            hlc,
-            writer: self.writer,
-        };
+        let tag = Tag { hlc, writer: self.writer };
         self.tag = Some(tag);
         self.round = Some(CommitRound::start(now));
         let sources = self.sources();
@@ -304,11 +298,7 @@ impl Put {
         let sources = self.sources();
         if let Some(round) = &mut self.round {
             let nodes = round.resend();
-            effects.extend(
-                nodes
-                    .into_iter()
-                    .map(|id| Effect::Commit(id, tag, sources.clone())),
-            );
+            effects.extend(nodes.into_iter().map(|id| Effect::Commit(id, tag, sources.clone())));
         }
     }
 
@@ -348,9 +338,7 @@ impl Put {
     fn prepare_again(&mut self, other: NodeRef, now: Duration, effects: &mut Vec<Effect>) {
         let id = other.node;
         let node = &mut self.nodes[id.index()];
-        let stale = node
-            .answer
-            .is_none_or(|(answer, _)| answer.incarnation != other.incarnation);
+        let stale = node.answer.is_none_or(|(answer, _)| answer.incarnation != other.incarnation);
         if stale && !node.failed && node.sending.is_empty() {
             node.prepared = ChunkSet::EMPTY;
             node.answer = None;

@@ -30,10 +30,7 @@ impl Reply {
 
     /// What a writer needs of this reply.
     pub fn tag_answer(&self) -> TagAnswer {
-        TagAnswer {
-            current: self.tag().map(|tag| tag.hlc),
-            proposed: self.proposed,
-        }
+        TagAnswer { current: self.tag().map(|tag| tag.hlc), proposed: self.proposed }
     }
 }
 
@@ -113,12 +110,7 @@ impl Read {
     /// Starts by asking all four nodes.
     pub fn start() -> (Self, Vec<Effect>) {
         let read = Self {
-            answers: [
-                Answer::Waiting,
-                Answer::Waiting,
-                Answer::Waiting,
-                Answer::Waiting,
-            ],
+            answers: [Answer::Waiting, Answer::Waiting, Answer::Waiting, Answer::Waiting],
             first_reply: None,
             target: None,
             written: [Written::No; 4],
@@ -170,10 +162,7 @@ impl Read {
         NodeId::ALL.map(|id| match &self.answers[id.index()] {
             Answer::Waiting => View::Waiting,
             Answer::Out => View::Out,
-            Answer::Here(reply) => View::Here {
-                tag: reply.tag(),
-                confirmed: reply.confirmed,
-            },
+            Answer::Here(reply) => View::Here { tag: reply.tag(), confirmed: reply.confirmed },
         })
     }
 
@@ -193,18 +182,13 @@ impl Read {
         match verdict {
             Verdict::Wait => Vec::new(),
             Verdict::Unavailable => self.finish(Outcome::Unavailable),
-            Verdict::Decided {
-                holder,
-                unconfirmed,
-                ..
-            } => self.decided(holder, unconfirmed),
+            Verdict::Decided { holder, unconfirmed, .. } => self.decided(holder, unconfirmed),
             Verdict::WriteBack { tag, holder } => self.write_back(tag, holder),
         }
     }
 
     fn late(&self, now: Duration) -> bool {
-        self.first_reply
-            .is_some_and(|first| now.saturating_sub(first) > T_OP)
+        self.first_reply.is_some_and(|first| now.saturating_sub(first) > T_OP)
     }
 
     /// Starts again, but not while an answer is due that could be taken for a later one.
@@ -248,21 +232,15 @@ impl Read {
             self.target = self.version(holder).cloned();
             self.written = [Written::No; 4];
         }
-        let effects: Vec<Effect> = NodeId::ALL
-            .into_iter()
-            .filter_map(|to| self.write_back_to(to, tag, holder))
-            .collect();
+        let effects: Vec<Effect> =
+            NodeId::ALL.into_iter().filter_map(|to| self.write_back_to(to, tag, holder)).collect();
         let sent = |id: NodeId| matches!(self.written[id.index()], Written::Sent { .. });
         let possible = self.count(|id| self.reached(id, tag) || sent(id)) >= QUORUM;
         if possible || NodeId::ALL.into_iter().any(|id| self.waiting(id)) {
             return effects;
         }
         match decide_without_write_back(&self.views()) {
-            Verdict::Decided {
-                holder,
-                unconfirmed,
-                ..
-            } => self.decided(holder, unconfirmed),
+            Verdict::Decided { holder, unconfirmed, .. } => self.decided(holder, unconfirmed),
             Verdict::Wait | Verdict::Unavailable | Verdict::WriteBack { .. } => Vec::new(),
         }
     }
@@ -272,17 +250,11 @@ impl Read {
         if !answered || self.reached(to, tag) || self.written[to.index()] != Written::No {
             return None;
         }
-        let source = NodeRef {
-            node: holder,
-            incarnation: self.replies()[holder.index()]?.incarnation,
-        };
+        let source =
+            NodeRef { node: holder, incarnation: self.replies()[holder.index()]?.incarnation };
         let version = self.target.clone()?;
         self.written[to.index()] = Written::Sent { source: holder };
-        Some(Effect::WriteBack {
-            to,
-            version,
-            source,
-        })
+        Some(Effect::WriteBack { to, version, source })
     }
 
     fn on_write_back(&mut self, id: NodeId, answer: CommitAnswer) {
@@ -310,19 +282,14 @@ impl Read {
             .filter(|id| self.reached(*id, tag))
             .map(|id| Effect::Confirm(id, tag))
             .collect();
-        effects.extend(self.finish(Outcome::Decided {
-            version: Some(version),
-            unconfirmed: false,
-        }));
+        effects
+            .extend(self.finish(Outcome::Decided { version: Some(version), unconfirmed: false }));
         effects
     }
 
     fn decided(&mut self, holder: NodeId, unconfirmed: bool) -> Vec<Effect> {
         let version = self.version(holder).cloned();
-        self.finish(Outcome::Decided {
-            version,
-            unconfirmed,
-        })
+        self.finish(Outcome::Decided { version, unconfirmed })
     }
 
     fn finish(&mut self, outcome: Outcome) -> Vec<Effect> {

@@ -71,14 +71,7 @@ impl Remove {
     /// Starts a removal; `upload` and `writer` are random.
     pub fn start(upload: UploadId, writer: [u8; 16]) -> (Self, Vec<Effect>) {
         let (read, effects) = Read::start();
-        let remove = Self {
-            upload,
-            writer,
-            read,
-            found: false,
-            round: None,
-            finished: false,
-        };
+        let remove = Self { upload, writer, read, found: false, round: None, finished: false };
         (remove, effects.into_iter().map(Effect::Read).collect())
     }
 
@@ -119,10 +112,7 @@ impl Remove {
     fn on_decision(&mut self, outcome: read::Outcome, effects: &mut Vec<Effect>) {
         match outcome {
             read::Outcome::Unavailable => self.finish(Outcome::Unavailable, effects),
-            read::Outcome::Decided {
-                version,
-                unconfirmed,
-            } => {
+            read::Outcome::Decided { version, unconfirmed } => {
                 let file = version.is_some_and(|version| version.manifest().is_some());
                 if file || unconfirmed {
                     self.found = true;
@@ -138,17 +128,9 @@ impl Remove {
         if !self.found || self.finished || self.round.is_some() {
             return;
         }
-        let answers: Vec<TagAnswer> = self
-            .read
-            .replies()
-            .into_iter()
-            .flatten()
-            .map(|reply| reply.tag_answer())
-            .collect();
-        let waiting = NodeId::ALL
-            .into_iter()
-            .filter(|id| self.read.waiting(*id))
-            .count();
+        let answers: Vec<TagAnswer> =
+            self.read.replies().into_iter().flatten().map(|reply| reply.tag_answer()).collect();
+        let waiting = NodeId::ALL.into_iter().filter(|id| self.read.waiting(*id)).count();
         if answers.len() < QUORUM {
             if answers.len() + waiting < QUORUM {
                 self.finish(Outcome::Unavailable, effects);
@@ -158,25 +140,15 @@ impl Remove {
         let Some(hlc) = choose_hlc(&answers) else {
             return self.finish(Outcome::Refused, effects);
         };
-        let taking = answers
-            .iter()
-            .filter(|answer| !hlc.is_future(answer.proposed.ms()))
-            .count();
+        let taking = answers.iter().filter(|answer| !hlc.is_future(answer.proposed.ms())).count();
         if taking < QUORUM {
             if taking + waiting < QUORUM {
                 self.finish(Outcome::Unavailable, effects);
             }
             return;
         }
-        let tag = Tag {
-            hlc,
-            writer: self.writer,
-        };
-        let version = Version {
-            tag,
-            upload: self.upload,
-            content: Content::Tombstone,
-        };
+        let tag = Tag { hlc, writer: self.writer };
+        let version = Version { tag, upload: self.upload, content: Content::Tombstone };
         effects.extend(NodeId::ALL.map(|id| Effect::Commit(id, version.clone())));
         self.round = Some((CommitRound::start(now), version));
     }
@@ -215,10 +187,8 @@ impl Remove {
         match end {
             End::Done => {
                 let tag = version.tag;
-                let acked: Vec<NodeId> = NodeId::ALL
-                    .into_iter()
-                    .filter(|id| round.acked(*id))
-                    .collect();
+                let acked: Vec<NodeId> =
+                    NodeId::ALL.into_iter().filter(|id| round.acked(*id)).collect();
                 self.finish(Outcome::Removed, effects);
                 effects.extend(acked.into_iter().map(|id| Effect::Confirm(id, tag)));
             }

@@ -113,9 +113,7 @@ pub enum DropEvidence {
 impl Row {
     /// The tag of the newest version; `None`, below all tags, where there is none.
     pub fn tag(&self) -> Option<Tag> {
-        self.current
-            .as_ref()
-            .map(|current| current.record.version.tag)
+        self.current.as_ref().map(|current| current.record.version.tag)
     }
 
     /// The chunks of `upload` that are here, whatever became of it.
@@ -134,10 +132,9 @@ impl Row {
         }
         let upload = self.uploads.get(&upload)?;
         match &upload.state {
-            UploadState::Superseded(version) => Some(Record {
-                version: version.clone(),
-                have: upload.have,
-            }),
+            UploadState::Superseded(version) => {
+                Some(Record { version: version.clone(), have: upload.have })
+            }
             UploadState::Prepared | UploadState::Fenced => None,
         }
     }
@@ -153,10 +150,7 @@ impl Row {
             return Err(Refused::Rejoining);
         }
         match self.uploads.get(&upload) {
-            Some(Upload {
-                state: UploadState::Fenced,
-                ..
-            }) => Err(Refused::Fenced),
+            Some(Upload { state: UploadState::Fenced, .. }) => Err(Refused::Fenced),
             _ => Ok(()),
         }
     }
@@ -198,9 +192,7 @@ impl Row {
         check_sources(node, &order.sources)?;
         if let Some(record) = self.committed(upload) {
             return if record.version.tag == tag {
-                Ok(Ack {
-                    superseded: self.tag() > Some(tag),
-                })
+                Ok(Ack { superseded: self.tag() > Some(tag) })
             } else {
                 Err(Refused::TagConflict)
             };
@@ -240,10 +232,7 @@ impl Row {
         let record = Record { version, have };
         if superseded {
             self.supersede(now_ms, record);
-        } else if let Some(old) = self.current.replace(Current {
-            record,
-            confirmed: false,
-        }) {
+        } else if let Some(old) = self.current.replace(Current { record, confirmed: false }) {
             self.supersede(now_ms, old.record);
         }
         Ack { superseded }
@@ -256,14 +245,7 @@ impl Row {
         }
         let upload = version.upload;
         let state = UploadState::Superseded(version);
-        self.uploads.insert(
-            upload,
-            Upload {
-                have,
-                state,
-                since_ms: now_ms,
-            },
-        );
+        self.uploads.insert(upload, Upload { have, state, since_ms: now_ms });
     }
 
     /// Records that the current version is on three nodes; nothing where `tag` is not current.
@@ -283,11 +265,8 @@ impl Row {
         if let Some(record) = self.committed(upload) {
             return Ok(FenceAnswer::Committed(record));
         }
-        let fenced = Upload {
-            have: self.have(upload),
-            state: UploadState::Fenced,
-            since_ms: node.now_ms,
-        };
+        let fenced =
+            Upload { have: self.have(upload), state: UploadState::Fenced, since_ms: node.now_ms };
         let upload = self.uploads.entry(upload).or_insert(fenced.clone());
         if upload.state != UploadState::Fenced {
             *upload = fenced;
@@ -307,10 +286,8 @@ impl Row {
             _ => return Err(Refused::NotFenced),
         };
         if let DropEvidence::FencedBy(incarnations) = evidence {
-            let refs = NodeId::ALL.map(|node| NodeRef {
-                node,
-                incarnation: incarnations[node.index()],
-            });
+            let refs =
+                NodeId::ALL.map(|node| NodeRef { node, incarnation: incarnations[node.index()] });
             check_sources(node, &refs)?;
         }
         Ok(std::mem::take(&mut fenced.have))

@@ -29,11 +29,7 @@ pub struct Malformed {
 impl Malformed {
     /// Says what is wrong with a field.
     pub fn new(field: &'static str, why: impl Into<String>) -> Self {
-        Self {
-            field,
-            why: why.into(),
-            is_name: false,
-        }
+        Self { field, why: why.into(), is_name: false }
     }
 
     fn missing(field: &'static str) -> Self {
@@ -48,11 +44,7 @@ pub fn path(field: &'static str, text: &str) -> Result<FilePath, Malformed> {
 
 /// Says that a name is not valid.
 pub fn bad_name(field: &'static str, error: &NameError) -> Malformed {
-    Malformed {
-        field,
-        why: error.to_string(),
-        is_name: true,
-    }
+    Malformed { field, why: error.to_string(), is_name: true }
 }
 
 /// Reads an upload id.
@@ -94,19 +86,13 @@ impl TryFrom<&pb::Tag> for Tag {
     type Error = Malformed;
 
     fn try_from(tag: &pb::Tag) -> Result<Self, Malformed> {
-        Ok(Self {
-            hlc: Hlc::new(tag.hlc),
-            writer: sixteen("tag.writer", &tag.writer)?,
-        })
+        Ok(Self { hlc: Hlc::new(tag.hlc), writer: sixteen("tag.writer", &tag.writer)? })
     }
 }
 
 impl From<Tag> for pb::Tag {
     fn from(tag: Tag) -> Self {
-        Self {
-            hlc: tag.hlc.get(),
-            writer: tag.writer.to_vec(),
-        }
+        Self { hlc: tag.hlc.get(), writer: tag.writer.to_vec() }
     }
 }
 
@@ -122,10 +108,7 @@ impl TryFrom<&pb::Manifest> for Manifest {
         let field = "manifest.chunks";
         let [a, b, c, d] = &manifest.chunks[..] else {
             let found = manifest.chunks.len();
-            return Err(Malformed::new(
-                field,
-                format!("has {found} entries, 4 are needed"),
-            ));
+            return Err(Malformed::new(field, format!("has {found} entries, 4 are needed")));
         };
         let sums = [a, b, c, d];
         if manifest.layout() != pb::Layout::Pairs {
@@ -160,10 +143,7 @@ impl From<&Manifest> for pb::Manifest {
     fn from(manifest: &Manifest) -> Self {
         let chunks = ChunkId::ALL.map(|chunk| {
             let sum = manifest.chunk(chunk);
-            pb::ChunkInfo {
-                length: sum.length,
-                crc32c: sum.crc.get(),
-            }
+            pb::ChunkInfo { length: sum.length, crc32c: sum.crc.get() }
         });
         Self {
             size: manifest.size(),
@@ -182,9 +162,7 @@ pub fn manifest(
     field: &'static str,
     manifest: Option<&pb::Manifest>,
 ) -> Result<Manifest, Malformed> {
-    manifest
-        .ok_or_else(|| Malformed::missing(field))?
-        .try_into()
+    manifest.ok_or_else(|| Malformed::missing(field))?.try_into()
 }
 
 impl TryFrom<&pb::Record> for Record {
@@ -197,10 +175,7 @@ impl TryFrom<&pb::Record> for Record {
             }
             (pb::Kind::Tombstone, None) => Content::Tombstone,
             (pb::Kind::Tombstone, Some(_)) => {
-                return Err(Malformed::new(
-                    "record.manifest",
-                    "does not belong to a tombstone",
-                ));
+                return Err(Malformed::new("record.manifest", "does not belong to a tombstone"));
             }
             (pb::Kind::Unspecified, _) => return Err(Malformed::missing("record.kind")),
         };
@@ -209,10 +184,7 @@ impl TryFrom<&pb::Record> for Record {
             upload: upload_id("record.upload_id", &record.upload_id)?,
             content,
         };
-        Ok(Self {
-            version,
-            have: chunk_set("record.have", record.have)?,
-        })
+        Ok(Self { version, have: chunk_set("record.have", record.have)? })
     }
 }
 
@@ -234,10 +206,7 @@ impl From<&Version> for pb::Record {
 
 impl From<&Record> for pb::Record {
     fn from(record: &Record) -> Self {
-        Self {
-            have: record.have.mask().into(),
-            ..Self::from(&record.version)
-        }
+        Self { have: record.have.mask().into(), ..Self::from(&record.version) }
     }
 }
 
@@ -263,11 +232,8 @@ impl TryFrom<&pb::NodeIdentity> for Identity {
 
 impl From<&Identity> for pb::NodeIdentity {
     fn from(node: &Identity) -> Self {
-        let status = if node.rejoining {
-            pb::NodeStatus::Rejoining
-        } else {
-            pb::NodeStatus::Serving
-        };
+        let status =
+            if node.rejoining { pb::NodeStatus::Rejoining } else { pb::NodeStatus::Serving };
         Self {
             cluster: node.cluster.as_str().to_owned(),
             position: node.node.get().into(),
@@ -296,10 +262,7 @@ impl TryFrom<&pb::NodeRef> for NodeRef {
 
 impl From<NodeRef> for pb::NodeRef {
     fn from(node: NodeRef) -> Self {
-        Self {
-            position: node.node.get().into(),
-            incarnation: node.incarnation.bytes().to_vec(),
-        }
+        Self { position: node.node.get().into(), incarnation: node.incarnation.bytes().to_vec() }
     }
 }
 
@@ -319,20 +282,12 @@ pub fn drop_evidence(entry: &pb::DropEntry) -> Result<DropEvidence, Malformed> {
         return Ok(DropEvidence::NeverCommitted);
     }
     let field = "fenced_by";
-    let refs: Vec<NodeRef> = entry
-        .fenced_by
-        .iter()
-        .map(NodeRef::try_from)
-        .collect::<Result<_, _>>()?;
-    let find = |id: NodeId| {
-        refs.iter()
-            .find(|node| node.node == id)
-            .map(|node| node.incarnation)
-    };
+    let refs: Vec<NodeRef> =
+        entry.fenced_by.iter().map(NodeRef::try_from).collect::<Result<_, _>>()?;
+    let find = |id: NodeId| refs.iter().find(|node| node.node == id).map(|node| node.incarnation);
     let found: Vec<Incarnation> = NodeId::ALL.into_iter().filter_map(find).collect();
-    let incarnations: PerNode<Incarnation> = found
-        .try_into()
-        .map_err(|_| Malformed::new(field, "does not name all four nodes"))?;
+    let incarnations: PerNode<Incarnation> =
+        found.try_into().map_err(|_| Malformed::new(field, "does not name all four nodes"))?;
     Ok(DropEvidence::FencedBy(incarnations))
 }
 
@@ -348,11 +303,7 @@ impl TryFrom<&pb::ListEntry> for Entry {
                 size: entry.size,
                 x: residue("entry.x", entry.x)?,
                 have: chunk_set("entry.have", entry.have)?,
-                manifest: entry
-                    .manifest
-                    .as_ref()
-                    .map(Manifest::try_from)
-                    .transpose()?,
+                manifest: entry.manifest.as_ref().map(Manifest::try_from).transpose()?,
             }),
         };
         Ok(Self {
@@ -372,23 +323,13 @@ mod tests {
 
     fn manifests() -> impl Strategy<Value = Manifest> {
         let metadata = prop::collection::btree_map("[a-z]{1,64}", ".{0,99}", 0..4);
-        (
-            any::<[u8; 16]>(),
-            4..crate::chunk::MAX_FILE_BYTES,
-            any::<[u32; 4]>(),
-            metadata,
-        )
-            .prop_map(|(md5, size, crcs, metadata)| {
+        (any::<[u8; 16]>(), 4..crate::chunk::MAX_FILE_BYTES, any::<[u32; 4]>(), metadata).prop_map(
+            |(md5, size, crcs, metadata)| {
                 let crcs = crcs.map(Crc32c::new);
-                Manifest::new(
-                    Md5Digest::new(md5),
-                    size,
-                    crcs,
-                    "2026-11-22T10:00:00Z",
-                    metadata,
-                )
-                .unwrap()
-            })
+                Manifest::new(Md5Digest::new(md5), size, crcs, "2026-11-22T10:00:00Z", metadata)
+                    .unwrap()
+            },
+        )
     }
 
     proptest! {
@@ -427,13 +368,8 @@ mod tests {
 
     fn good() -> pb::Manifest {
         let crcs = [Crc32c::new(1); 4];
-        let manifest = Manifest::new(
-            Md5Digest::of(b"a"),
-            9,
-            crcs,
-            "2026-11-22T10:00:00Z",
-            BTreeMap::new(),
-        );
+        let manifest =
+            Manifest::new(Md5Digest::of(b"a"), 9, crcs, "2026-11-22T10:00:00Z", BTreeMap::new());
         pb::Manifest::from(&manifest.unwrap())
     }
 

@@ -90,18 +90,13 @@ reasons! {
 impl Reason {
     /// The reason with this name on the wire.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL
-            .iter()
-            .copied()
-            .find(|reason| reason.name() == name)
+        Self::ALL.iter().copied().find(|reason| reason.name() == name)
     }
 
     /// The reason a status carries, if it is one of ours.
     pub fn of(status: &Status) -> Option<Self> {
         let info = status.get_details_error_info()?;
-        (info.domain == DOMAIN)
-            .then(|| Self::from_name(&info.reason))
-            .flatten()
+        (info.domain == DOMAIN).then(|| Self::from_name(&info.reason)).flatten()
     }
 
     /// An error status with this reason.
@@ -111,20 +106,15 @@ impl Reason {
 
     /// An error status with this reason and facts about it.
     pub fn status_with(self, message: impl Into<String>, facts: &[(&str, String)]) -> Status {
-        let facts: HashMap<String, String> = facts
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), value.clone()))
-            .collect();
+        let facts: HashMap<String, String> =
+            facts.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
         let details = ErrorDetails::with_error_info(self.name(), DOMAIN, facts);
         Status::with_error_details(self.code(), message, details)
     }
 
     /// This reason for one entry of a batch.
     pub fn refusal(self, message: impl Into<String>) -> pb::Refusal {
-        pb::Refusal {
-            reason: self.name().to_owned(),
-            message: message.into(),
-        }
+        pb::Refusal { reason: self.name().to_owned(), message: message.into() }
     }
 }
 
@@ -163,11 +153,8 @@ pub fn refused(refusal: &pb::Refusal, other: Option<NodeRef>) -> Refused {
 
 impl From<Malformed> for Status {
     fn from(malformed: Malformed) -> Self {
-        let reason = if malformed.is_name {
-            Reason::InvalidFileName
-        } else {
-            Reason::InvalidArgument
-        };
+        let reason =
+            if malformed.is_name { Reason::InvalidFileName } else { Reason::InvalidArgument };
         let mut details = ErrorDetails::with_bad_request_violation(malformed.field, &malformed.why);
         details.set_error_info(reason.name(), DOMAIN, HashMap::new());
         Self::with_error_details(reason.code(), malformed.to_string(), details)
@@ -195,10 +182,7 @@ mod tests {
         assert_eq!(status.code(), Code::InvalidArgument);
         assert_eq!(status.message(), "tag.writer: has 3 bytes, 16 are needed");
         let details = status.get_error_details();
-        assert_eq!(
-            details.bad_request().unwrap().field_violations[0].field,
-            "tag.writer"
-        );
+        assert_eq!(details.bad_request().unwrap().field_violations[0].field, "tag.writer");
         assert_eq!(Reason::of(&status), Some(Reason::InvalidArgument));
     }
 }

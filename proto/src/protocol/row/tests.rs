@@ -8,26 +8,15 @@ const GRACE_MS: u64 = 1_000;
 
 /// Node 1 in its first life, with a clock that is never ahead.
 fn node() -> NodeView {
-    NodeView {
-        now_ms: 5,
-        position: N1,
-        rejoining: false,
-        incarnations: [Some(life(1)); 4],
-    }
+    NodeView { now_ms: 5, position: N1, rejoining: false, incarnations: [Some(life(1)); 4] }
 }
 
 fn later(ms: u64) -> NodeView {
-    NodeView {
-        now_ms: 5 + ms,
-        ..node()
-    }
+    NodeView { now_ms: 5 + ms, ..node() }
 }
 
 fn rejoining() -> NodeView {
-    NodeView {
-        rejoining: true,
-        ..node()
-    }
+    NodeView { rejoining: true, ..node() }
 }
 
 /// A plain Commit that rests on these nodes in their first lives.
@@ -40,11 +29,7 @@ fn plain(version: Version, nodes: &[NodeId]) -> CommitOrder {
 }
 
 fn write_back(version: Version) -> CommitOrder {
-    CommitOrder {
-        version,
-        write_back: true,
-        sources: vec![node_ref(N2, 1)],
-    }
+    CommitOrder { version, write_back: true, sources: vec![node_ref(N2, 1)] }
 }
 
 fn prepared(uploads: &[u8]) -> Row {
@@ -116,9 +101,9 @@ fn apply(row: &mut Row, message: Message) -> Answer {
     let refused = Answer::Refused;
     let commit = |row: &mut Row, order| row.commit(&node(), &order).map(Answer::Acked);
     match message {
-        Message::Prepare(u) => row
-            .prepare(&node(), upload(u), ChunkId::C1)
-            .map_or_else(refused, |()| Answer::Done),
+        Message::Prepare(u) => {
+            row.prepare(&node(), upload(u), ChunkId::C1).map_or_else(refused, |()| Answer::Done)
+        }
         Message::Commit(u, t) => {
             commit(row, plain(file(t, u), &[N1, N2, N3])).unwrap_or_else(refused)
         }
@@ -130,22 +115,16 @@ fn apply(row: &mut Row, message: Message) -> Answer {
             row.confirm(tag(t));
             Answer::Done
         }
-        Message::Fence(u) => row
-            .fence(&node(), upload(u))
-            .map_or_else(refused, Answer::Fence),
+        Message::Fence(u) => row.fence(&node(), upload(u)).map_or_else(refused, Answer::Fence),
         Message::Drop(u) => row
             .drop_upload(&node(), upload(u), &DropEvidence::NeverCommitted)
             .map_or_else(refused, Answer::Removed),
-        Message::Prune(u) => row
-            .prune(5, 0, upload(u))
-            .map_or(Answer::Kept, Answer::Removed),
+        Message::Prune(u) => row.prune(5, 0, upload(u)).map_or(Answer::Kept, Answer::Removed),
     }
 }
 
 fn is_fenced(row: &Row, u: u8) -> bool {
-    row.uploads
-        .get(&upload(u))
-        .is_some_and(|upload| upload.state == UploadState::Fenced)
+    row.uploads.get(&upload(u)).is_some_and(|upload| upload.state == UploadState::Fenced)
 }
 
 fn tag_of(row: &Row, u: u8) -> Option<Tag> {
@@ -165,25 +144,15 @@ fn check_step(before: &Row, message: Message, answer: &Answer, after: &Row) {
         assert!(has.covers(had) || removing, "data went: {context}");
         let pruned = message == Message::Prune(u);
         let (was, is) = (tag_of(before, u), tag_of(after, u));
-        assert!(
-            was.is_none() || was == is || pruned,
-            "second tag: {context}"
-        );
+        assert!(was.is_none() || was == is || pruned, "second tag: {context}");
         let unfenced = matches!(message, Message::WriteBack(n, _) if n == u);
-        assert!(
-            !is_fenced(before, u) || is_fenced(after, u) || unfenced,
-            "{context}"
-        );
+        assert!(!is_fenced(before, u) || is_fenced(after, u) || unfenced, "{context}");
     }
     check_answer(before, message, answer, after, &context);
 }
 
 fn check_answer(before: &Row, message: Message, answer: &Answer, after: &Row, context: &str) {
-    let confirmed = |row: &Row| {
-        row.current
-            .as_ref()
-            .is_some_and(|current| current.confirmed)
-    };
+    let confirmed = |row: &Row| row.current.as_ref().is_some_and(|current| current.confirmed);
     match (message, answer) {
         (Message::Commit(u, t) | Message::CommitElsewhere(u, t), Answer::Acked(ack)) => {
             assert!(!is_fenced(before, u), "{context}");
@@ -201,10 +170,7 @@ fn check_answer(before: &Row, message: Message, answer: &Answer, after: &Row, co
         }
         (Message::Drop(u), Answer::Removed(_)) => assert!(is_fenced(before, u), "{context}"),
         (Message::Prune(u), Answer::Removed(_)) => {
-            assert!(
-                confirmed(before) && tag_of(before, u) < before.tag(),
-                "{context}"
-            );
+            assert!(confirmed(before) && tag_of(before, u) < before.tag(), "{context}");
         }
         (Message::Confirm(t), _) => {
             let now = confirmed(before) || before.tag() == Some(tag(t));
@@ -234,10 +200,7 @@ fn rules_hold_in_every_reachable_row() {
             let again = apply(&mut twice, message);
             assert_eq!(after, twice, "a duplicate changed the row: {message:?}");
             let removal = matches!(answer, Answer::Removed(_));
-            assert!(
-                again == answer || removal,
-                "{row:?} {message:?}: {answer:?}, {again:?}"
-            );
+            assert!(again == answer || removal, "{row:?} {message:?}: {answer:?}, {again:?}");
             open.push_back(after);
         }
     }
@@ -248,14 +211,7 @@ fn rules_hold_in_every_reachable_row() {
 #[test]
 fn commits_in_any_order_lead_to_the_same_row() {
     let versions = [file(1, 1), file(2, 2), file(3, 3)];
-    let orders = [
-        [0, 1, 2],
-        [0, 2, 1],
-        [1, 0, 2],
-        [1, 2, 0],
-        [2, 0, 1],
-        [2, 1, 0],
-    ];
+    let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
     let mut rows = BTreeMap::new();
     for order in orders {
         let mut row = prepared(&[1, 2, 3]);
@@ -291,10 +247,7 @@ fn a_plain_commit_rests_on_three_prepared_nodes() {
         assert_eq!(have, expected.is_ok().then_some(u32::from(here)));
     }
     let removal = plain(tombstone(1, 1), &[]);
-    assert!(
-        Row::default().commit(&node(), &removal).is_ok(),
-        "a tombstone rests on none"
-    );
+    assert!(Row::default().commit(&node(), &removal).is_ok(), "a tombstone rests on none");
 }
 
 #[test]
@@ -306,11 +259,8 @@ fn a_commit_or_write_back_that_rests_on_a_lost_disk_is_refused() {
         let order = plain(file(1, 1), &NodeId::ALL);
         let mut row = prepared(&[1]);
         assert_eq!(row.commit(&known, &order), refused);
-        let from = CommitOrder {
-            write_back: true,
-            sources: vec![node_ref(lost, 1)],
-            ..order.clone()
-        };
+        let from =
+            CommitOrder { write_back: true, sources: vec![node_ref(lost, 1)], ..order.clone() };
         assert_eq!(row.commit(&known, &from), refused);
         assert_eq!(row, prepared(&[1]));
         let evidence = DropEvidence::FencedBy([life(1); 4]);
@@ -342,13 +292,8 @@ fn a_rejoining_node_takes_write_backs_and_confirms_only() {
 
 #[test]
 fn a_tag_more_than_a_minute_ahead_is_refused_from_anybody() {
-    let at = |ms: u64| Version {
-        tag: Tag {
-            hlc: Hlc::from_ms(ms),
-            writer: [1; 16],
-        },
-        ..file(1, 1)
-    };
+    let at =
+        |ms: u64| Version { tag: Tag { hlc: Hlc::from_ms(ms), writer: [1; 16] }, ..file(1, 1) };
     for order in [plain(at(60_006), &[N1, N2, N3]), write_back(at(60_006))] {
         let mut row = prepared(&[1]);
         let ahead = Err(Refused::FutureTag { ahead_ms: 60_001 });
@@ -377,11 +322,7 @@ fn a_tag_names_one_upload_and_an_upload_one_tag() {
 fn a_fence_stops_the_commit_but_not_the_write_back() {
     let mut row = prepared(&[1]);
     assert_eq!(row.fence(&node(), upload(1)), Ok(FenceAnswer::Fenced));
-    assert_eq!(
-        row.fence(&later(9), upload(2)),
-        Ok(FenceAnswer::Fenced),
-        "never heard of"
-    );
+    assert_eq!(row.fence(&later(9), upload(2)), Ok(FenceAnswer::Fenced), "never heard of");
     for number in [1, 2] {
         let order = plain(file(1, number), &[N2, N3, N4]);
         assert_eq!(row.commit(&node(), &order), Err(Refused::Fenced));
@@ -407,12 +348,7 @@ fn a_fence_begins_when_it_is_set() {
 #[test]
 fn only_fenced_data_is_dropped_and_its_fence_stays() {
     let evidence = DropEvidence::FencedBy([life(1); 4]);
-    for mut row in [
-        Row::default(),
-        prepared(&[1]),
-        superseded(false),
-        superseded(true),
-    ] {
+    for mut row in [Row::default(), prepared(&[1]), superseded(false), superseded(true)] {
         let before = row.clone();
         let dropped = row.drop_upload(&node(), upload(1), &evidence);
         assert_eq!(dropped, Err(Refused::NotFenced));
@@ -427,28 +363,18 @@ fn only_fenced_data_is_dropped_and_its_fence_stays() {
 
 #[test]
 fn superseded_data_goes_when_the_newer_is_confirmed_and_the_grace_over() {
-    for (confirmed, waited, goes) in [
-        (false, GRACE_MS, false),
-        (true, GRACE_MS - 1, false),
-        (true, GRACE_MS, true),
-    ] {
+    for (confirmed, waited, goes) in
+        [(false, GRACE_MS, false), (true, GRACE_MS - 1, false), (true, GRACE_MS, true)]
+    {
         let mut row = superseded(confirmed);
         let now_ms = later(waited).now_ms;
-        assert_eq!(
-            row.prune(now_ms, GRACE_MS, upload(2)),
-            None,
-            "the current one stays"
-        );
+        assert_eq!(row.prune(now_ms, GRACE_MS, upload(2)), None, "the current one stays");
         let gone = row.prune(now_ms, GRACE_MS, upload(1));
         assert_eq!(gone, goes.then_some(ChunkSet::EMPTY.with(ChunkId::C1)));
         assert_eq!(row.have(upload(1)).is_empty(), goes);
     }
     let mut row = superseded(true);
-    assert_eq!(
-        row.prune(0, GRACE_MS, upload(1)),
-        None,
-        "a clock that went back"
-    );
+    assert_eq!(row.prune(0, GRACE_MS, upload(1)), None, "a clock that went back");
 }
 
 #[test]
