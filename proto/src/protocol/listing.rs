@@ -2,7 +2,8 @@
 //!
 //! A path is final when every node still taking part has passed it. Tombstones take part in
 //! the merge until the end, so that a node that missed a removal cannot bring a file back. A
-//! node that fails is left out from then on. Nothing is ever written.
+//! node that fails is left out from then on. Nothing is ever written. What a node sends out of
+//! order, or twice, is passed over: no path is listed again.
 
 use std::collections::VecDeque;
 
@@ -70,17 +71,15 @@ enum Cursor {
 #[derive(Debug)]
 pub struct Listing {
     cursors: PerNode<Cursor>,
+    /// The last path that is final.
+    passed: Option<FilePath>,
 }
 
 impl Listing {
     /// Starts with all four nodes taking part.
     pub fn start() -> Self {
-        Self {
-            cursors: NodeId::ALL.map(|_| Cursor::Up {
-                page: VecDeque::new(),
-                more: true,
-            }),
-        }
+        let cursors = NodeId::ALL.map(|_| Cursor::Up { page: VecDeque::new(), more: true });
+        Self { cursors, passed: None }
     }
 
     /// The nodes whose next page is needed before anything more can be said.
@@ -94,12 +93,13 @@ impl Listing {
 
     /// Takes a node's next page, in byte order; `more` tells whether others follow.
     pub fn page(&mut self, id: NodeId, entries: Vec<Entry>, more: bool) {
-        if let Cursor::Up {
-            page,
-            more: expected,
-        } = &mut self.cursors[id.index()]
-        {
-            page.extend(entries);
+        if let Cursor::Up { page, more: expected } = &mut self.cursors[id.index()] {
+            for entry in entries {
+                let before = page.back().map(|entry| &entry.path).or(self.passed.as_ref());
+                if before.is_none_or(|before| *before < entry.path) {
+                    page.push_back(entry);
+                }
+            }
             *expected = more;
         }
     }
@@ -111,10 +111,7 @@ impl Listing {
 
     /// How many nodes take part.
     pub fn taking_part(&self) -> usize {
-        self.cursors
-            .iter()
-            .filter(|cursor| matches!(cursor, Cursor::Up { .. }))
-            .count()
+        self.cursors.iter().filter(|cursor| matches!(cursor, Cursor::Up { .. })).count()
     }
 
     /// The next file in byte order. `None` when a page is wanted first, and at the end.
@@ -128,8 +125,10 @@ impl Listing {
                 Cursor::Out => None,
             });
             let path = heads.min()?.clone();
-            if let Some(listed) = self.merge(&path) {
-                return Some(listed);
+            let listed = self.merge(&path);
+            self.passed = Some(path);
+            if listed.is_some() {
+                return listed;
             }
         }
     }
@@ -162,23 +161,14 @@ impl Listing {
             View::Waiting | View::Out => None,
         });
         let health = assess(file.x, &nodes);
-        Some(Listed {
-            path,
-            tag,
-            file,
-            nodes,
-            health,
-            unconfirmed,
-        })
+        Some(Listed { path, tag, file, nodes, health, unconfirmed })
     }
 }
 
 /// The tag to show, and whether to flag it. What a read would write back is shown flagged.
 fn decide_for_listing(views: &PerNode<View>) -> Option<(Tag, bool)> {
     match decide(views) {
-        Verdict::Decided {
-            tag, unconfirmed, ..
-        } => Some((tag?, unconfirmed)),
+        Verdict::Decided { tag, unconfirmed, .. } => Some((tag?, unconfirmed)),
         Verdict::WriteBack { tag, .. } => Some((tag, true)),
         Verdict::Wait | Verdict::Unavailable => {
             let tags = views.iter().filter_map(|view| match view {
