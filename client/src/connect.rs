@@ -6,6 +6,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use dfs_proto::identity::Identity;
@@ -93,6 +94,8 @@ pub(crate) struct Node {
     cluster: ClusterName,
     credentials: Arc<Credentials>,
     notify: Notify,
+    /// Counts sessions, to tell a new one from one that failed.
+    sessions: AtomicU64,
     /// Held while connecting, so that all who need the node share one attempt; an attempt has
     /// a deadline, so nobody waits for ever.
     state: Mutex<State>,
@@ -106,7 +109,8 @@ impl Node {
         credentials: Arc<Credentials>,
         notify: Notify,
     ) -> Self {
-        Self { id, address, cluster, credentials, notify, state: Mutex::new(State::Idle) }
+        let (sessions, state) = (AtomicU64::new(0), Mutex::new(State::Idle));
+        Self { id, address, cluster, credentials, notify, sessions, state }
     }
 
     pub(crate) fn id(&self) -> NodeId {
@@ -129,7 +133,7 @@ impl Node {
             State::Down { since, error } if since.elapsed() < RETRY_AFTER => {
                 return Err(error.clone());
             }
-            State::Idle | State::Down { .. } => 1,
+            State::Idle | State::Down { .. } => self.next_number(),
         };
         self.log_in(&mut state, number).await
     }
@@ -139,8 +143,12 @@ impl Node {
         let mut state = self.state.lock().await;
         match &*state {
             State::Up(session) if session.number != old.number => Ok(session.clone()),
-            _ => self.log_in(&mut state, old.number + 1).await,
+            _ => self.log_in(&mut state, self.next_number()).await,
         }
+    }
+
+    fn next_number(&self) -> u64 {
+        self.sessions.fetch_add(1, Ordering::Relaxed)
     }
 
     async fn log_in(&self, state: &mut State, number: u64) -> Result<Session, NodeError> {
@@ -214,15 +222,37 @@ impl Node {
         F: Fn(Session) -> Fut,
         Fut: Future<Output = Result<R, Cause>>,
     {
-        let session = self.session().await?;
-        match call(session.clone()).await {
-            Err(Cause::Refused { reason: Some(Reason::TokenExpired), .. }) => {
-                let session = self.renew(&session).await?;
-                call(session).await
-            }
-            other => other,
+        let mut session = self.session().await?;
+        let mut answer = call(session.clone()).await;
+        if let Err(Cause::Refused { reason: Some(Reason::TokenExpired), .. }) = answer {
+            session = self.renew(&session).await?;
+            answer = call(session.clone()).await;
         }
-        .map_err(|cause| self.error(cause))
+        match answer {
+            Ok(answer) => Ok(answer),
+            Err(cause) => {
+                let error = self.error(cause);
+                self.note(&session, &error).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Draws conclusions from a failure: a node that did not answer in time is left alone for
+    /// a while, a broken connection is opened anew by whoever needs it next.
+    async fn note(&self, session: &Session, error: &NodeError) {
+        let next = match error.cause {
+            Cause::Timeout { .. } => State::Down { since: Instant::now(), error: error.clone() },
+            Cause::Broken(_) => State::Idle,
+            _ => return,
+        };
+        let mut state = self.state.lock().await;
+        if matches!(&*state, State::Up(current) if current.number == session.number) {
+            if matches!(next, State::Down { .. }) {
+                self.notify(Notice::LeftOut(error.clone()));
+            }
+            *state = next;
+        }
     }
 
     /// Makes a unary call within its limit.
