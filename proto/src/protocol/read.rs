@@ -83,7 +83,7 @@ pub enum Outcome {
 enum Answer {
     Waiting,
     Out,
-    Here(Reply),
+    Here(Box<Reply>),
 }
 
 /// How far the write-back to one node is.
@@ -123,7 +123,7 @@ impl Read {
     pub fn on(&mut self, event: Event, now: Duration) -> Vec<Effect> {
         match event {
             Event::Reply(id, reply) if self.waiting(id) => {
-                self.answers[id.index()] = Answer::Here(*reply);
+                self.answers[id.index()] = Answer::Here(reply);
                 self.first_reply.get_or_insert(now);
             }
             Event::Failed(id) if self.waiting(id) => self.answers[id.index()] = Answer::Out,
@@ -139,7 +139,7 @@ impl Read {
     /// The replies so far.
     pub fn replies(&self) -> PerNode<Option<&Reply>> {
         NodeId::ALL.map(|id| match &self.answers[id.index()] {
-            Answer::Here(reply) => Some(reply),
+            Answer::Here(reply) => Some(&**reply),
             Answer::Waiting | Answer::Out => None,
         })
     }

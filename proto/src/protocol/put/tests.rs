@@ -330,7 +330,7 @@ fn stored_after_three_acknowledgements_and_confirmed_on_all_that_gave_one() {
         let Some(Outcome::Stored(tag)) = run.outcome() else {
             panic!("not stored");
         };
-        let mut confirmed = vec![order[0], order[1], order[2]];
+        let mut confirmed = [order[0], order[1], order[2]];
         confirmed.sort_unstable();
         assert_eq!(
             effects[1..],
