@@ -132,8 +132,8 @@ pub enum Error {
     Credentials,
     /// Too few nodes. Nothing happened.
     #[error(
-        "{}{} failed: too few nodes, nothing was changed{}; see 'dfsctl status'",
-        Subject(.path), .operation.word(), Nodes(.nodes)
+        "{}{} failed: too few nodes{}{}; see 'dfsctl status'",
+        Subject(.path), .operation.word(), .operation.nothing_happened(), Nodes(.nodes)
     )]
     Unavailable {
         /// What was being done.
@@ -240,6 +240,16 @@ impl Error {
     ) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::Local { action, path, source }
+    }
+}
+
+impl Operation {
+    /// What a writer needs to know when it failed for lack of nodes.
+    const fn nothing_happened(self) -> &'static str {
+        match self {
+            Self::Put | Self::Remove => ", nothing was changed",
+            Self::Get | Self::List | Self::Stat => "",
+        }
     }
 }
 

@@ -21,7 +21,7 @@ use crate::error::{Cause, Error, NodeError, Operation};
 use crate::nodes::Nodes;
 use crate::random::random;
 use crate::source::{Source, Sums, shown};
-use crate::upload::{Progress, Traffic, Upload};
+use crate::upload::{PASSES, Progress, Traffic, Upload};
 
 /// How long an interrupted PUT waits for the Commits it has sent.
 const FINISH_LIMIT: Duration = Duration::from_secs(2);
@@ -99,7 +99,12 @@ async fn prepare(path: FilePath, input: Input<'_>, options: PutOptions) -> Resul
             (Err(None), None) => (Source::Bytes(Bytes::new()), SystemTime::now()),
         };
         let shown = shown(local.as_deref());
-        let (source, sums) = source.scan(&path, &shown, &|_| {})?;
+        let scanned = |bytes| {
+            if let Some(progress) = &options.progress {
+                progress.advance(bytes / PASSES);
+            }
+        };
+        let (source, sums) = source.scan(&path, &shown, &scanned)?;
         let Sums { size, md5, crcs } = sums;
         let modified = rfc3339(options.modified.unwrap_or(modified));
         let manifest = Manifest::new(md5, size, crcs, modified, options.metadata)

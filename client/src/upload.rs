@@ -28,6 +28,9 @@ const SMALL_BYTES: u64 = 256 << 10;
 /// upload may take longer by the upload's length over this.
 const SYNC_BYTES_PER_SECOND: u64 = 20 << 20;
 
+/// Every byte is read once for its sums and sent twice: three equal parts of the work.
+pub(crate) const PASSES: u64 = 3;
+
 /// Told how many bytes of the file's work are done.
 pub trait Progress: Send + Sync {
     /// `bytes` more of the file are done.
@@ -84,8 +87,7 @@ impl Upload {
     fn sent(&self, node: &Node, bytes: usize) {
         self.traffic.add(node.id(), bytes as u64);
         if let Some(progress) = &self.progress {
-            // Every byte is sent twice.
-            progress.advance(bytes as u64 / 2);
+            progress.advance(bytes as u64 / PASSES);
         }
     }
 }

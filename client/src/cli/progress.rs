@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 use std::sync::Arc;
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -9,6 +10,9 @@ use crate::Progress;
 
 /// Files shorter than this show no bar, in bytes: it would only flicker.
 const MIN_BYTES: u64 = 4 << 20;
+
+/// How often the bar is drawn, also while nothing moves.
+const REDRAW: Duration = Duration::from_millis(200);
 
 /// One bar over all files of a command.
 #[derive(Clone)]
@@ -25,6 +29,7 @@ impl Bar {
         );
         let bar = ProgressBar::new(total).with_message(what.to_owned());
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.enable_steady_tick(REDRAW);
         Self(Some(bar))
     }
 

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, IsTerminal};
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use rustyline::error::ReadlineError;
 
 use super::args::Command;
@@ -13,10 +13,19 @@ const PROMPT: &str = "dfs> ";
 
 /// One line typed at the prompt.
 #[derive(Parser)]
-#[command(multicall = true, disable_help_flag = true)]
+#[command(multicall = true, disable_help_flag = true, about = "Commands at the prompt")]
 struct Line {
     #[command(subcommand)]
-    command: Command,
+    typed: Typed,
+}
+
+#[derive(Subcommand)]
+enum Typed {
+    #[command(flatten)]
+    Command(Command),
+    /// Leave
+    #[command(alias = "exit")]
+    Quit,
 }
 
 /// Where lines come from.
@@ -82,13 +91,12 @@ pub(super) async fn run(context: &Context) -> Exit {
                 continue;
             }
         };
-        match words.first().map(String::as_str) {
-            None => continue,
-            Some("quit" | "exit") => break,
-            _ => {}
+        if words.is_empty() {
+            continue;
         }
-        let done = match Line::try_parse_from(words) {
-            Ok(line) => execute(context, line.command).await,
+        let done = match Line::try_parse_from(words).map(|line| line.typed) {
+            Ok(Typed::Quit) => break,
+            Ok(Typed::Command(command)) => execute(context, command).await,
             Err(error) => {
                 let _ = error.print();
                 if error.use_stderr() { Exit::Usage } else { Exit::Ok }
