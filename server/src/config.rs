@@ -181,7 +181,9 @@ impl Checker<'_> {
         let parsed = match value {
             None | Some(Value::Null) => Err("is missing".to_owned()),
             Some(Value::String(text)) => parse(text),
-            Some(other) => parse(&plain(other)?),
+            Some(Value::Number(number)) => parse(&number.to_string()),
+            Some(Value::Bool(bool)) => parse(&bool.to_string()),
+            Some(_) => Err("is a text, not a list or a map".to_owned()),
         };
         parsed.map_err(|why| self.wrong(key, &why)).ok()
     }
@@ -253,15 +255,6 @@ impl Checker<'_> {
             }
         }
         good.then_some(peers)
-    }
-}
-
-/// A number or truth value as it was meant as text; nothing for lists and maps.
-fn plain(value: &Value) -> Option<String> {
-    match value {
-        Value::Number(number) => Some(number.to_string()),
-        Value::Bool(bool) => Some(bool.to_string()),
-        _ => Some(String::new()),
     }
 }
 

@@ -97,11 +97,11 @@ pub(crate) struct Parts {
     auth: Arc<Auth>,
     poison: Poison,
     /// Holds the lock on the data directory.
-    _data_dir: DataDir,
+    data_dir: DataDir,
 }
 
 impl Parts {
-    /// Opens all parts and counts this start. Blocks.
+    /// Opens all parts. Blocks. Writes nothing yet that a start that fails would have to undo.
     pub(crate) fn open(config: Config) -> Result<Self, ServeError> {
         let secret = config.read_secret()?;
         let users = Users::load(&config.users_file)?;
@@ -112,7 +112,6 @@ impl Parts {
         let store = ChunkStore::open(data_dir.path())
             .map_err(|source| ServeError::Store { path: config.data_dir.clone(), source })?;
         let identity = Identity { boot: identity.boot.saturating_add(1), ..identity };
-        data_dir.write_identity(&identity)?;
         let node = Node::new(identity, index, store, poison.clone(), config.prune_grace)?;
         Ok(Self {
             auth: Arc::new(Auth::new(users, &secret)),
@@ -120,12 +119,12 @@ impl Parts {
             secret,
             node,
             poison,
-            _data_dir: data_dir,
+            data_dir,
         })
     }
 }
 
-/// Binds the port and serves until `stop`, or until the node must not go on.
+/// Binds the port, counts this start and serves until `stop`, or until the node must not go on.
 pub(crate) async fn run(parts: Parts, stop: CancellationToken) -> Result<(), ServeError> {
     let address = parts.config.listen;
     let bind = |source| ServeError::Bind { file: parts.config.file.clone(), address, source };
@@ -134,6 +133,8 @@ pub(crate) async fn run(parts: Parts, stop: CancellationToken) -> Result<(), Ser
     if parts.config.insecure {
         tracing::warn!(%bound, "'insecure: true': traffic, passwords included, is not encrypted");
     }
+    // Before the first answer: what it promises must not come from an uncounted start.
+    parts.data_dir.write_identity(parts.node.identity())?;
     serve(listener, parts, stop).await
 }
 
@@ -143,7 +144,7 @@ async fn serve(
     parts: Parts,
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
-    let Parts { config, secret, node, auth, poison, _data_dir } = parts;
+    let Parts { config, secret, node, auth, poison, data_dir: _locked } = parts;
     let tasks = TaskTracker::new();
     let stale = Arc::new(OnceLock::new());
     // Also set when the node stops by itself.
@@ -168,13 +169,12 @@ async fn serve(
         .add_service(health_service)
         .add_service(reflection_v1()?)
         .add_service(reflection_v1alpha()?)
-        .add_service(
-            DfsServiceServer::new(api)
-                .max_decoding_message_size(MAX_MESSAGE_BYTES)
-                .max_encoding_message_size(usize::MAX),
-        )
+        .add_service(DfsServiceServer::new(api).max_decoding_message_size(MAX_MESSAGE_BYTES))
         .add_service(PeerServiceServer::new(peer_api))
-        .serve_with_incoming_shutdown(TcpIncoming::from(listener), drained.cancelled());
+        .serve_with_incoming_shutdown(
+            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            drained.cancelled(),
+        );
     let mut server = std::pin::pin!(server);
     let served = tokio::select! {
         result = &mut server => result,

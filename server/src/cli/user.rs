@@ -30,7 +30,7 @@ pub(super) struct UsersArgs {
 
 #[derive(Args)]
 pub(super) struct NameArgs {
-    /// The user: [a-z0-9][a-z0-9._-]{0,31}.
+    /// The user: 1..32 of a-z, 0-9, '.', '_' and '-', the first a letter or digit.
     name: String,
     #[command(flatten)]
     file: UsersArgs,

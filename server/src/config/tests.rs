@@ -1,1 +1,143 @@
+use super::*;
+use std::fs;
 
+const GOOD: &str = "\
+cluster: demo-7f3a
+node: 2
+listen: 127.0.0.1:10002
+data_dir: dfs2
+users_file: users.yaml
+peers: [127.0.0.1:10001, 127.0.0.1:10002, 127.0.0.1:10003, \"[::1]:10004\"]
+cluster_secret_file: cluster.secret
+";
+
+fn load(text: &str) -> Result<Config, ConfigError> {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("dfs2.yaml");
+    fs::write(&file, text).unwrap();
+    let mut loaded = Config::load(&file);
+    if let Err(error) = &mut loaded {
+        let shown = format!("{}/", dir.path().display());
+        error.mistakes.iter_mut().for_each(|mistake| *mistake = mistake.replace(&shown, ""));
+    }
+    loaded
+}
+
+/// The mistakes in the good file with one line replaced.
+fn mistakes(key: &str, line: &str) -> String {
+    let lines =
+        GOOD.lines().map(|old| if old.starts_with(&format!("{key}:")) { line } else { old });
+    load(&lines.collect::<Vec<_>>().join("\n")).unwrap_err().to_string()
+}
+
+#[test]
+fn a_good_file_is_taken_and_paths_are_relative_to_it() {
+    let config = load(GOOD).unwrap();
+    assert_eq!(config.node, NodeId::N2);
+    assert_eq!(config.data_dir, config.file.with_file_name("dfs2"));
+    assert_eq!(config.cluster_secret_file, config.file.with_file_name("cluster.secret"));
+    assert_eq!(config.prune_grace, Duration::from_secs(900));
+    assert_eq!(config.admin_listen, None);
+    let more =
+        "data_dir: /abs\nadmin_listen: 127.0.0.1:11002\nprune_grace: 500ms\ninsecure: true\n";
+    let config = load(&(GOOD.replace("data_dir: dfs2\n", "") + more)).unwrap();
+    assert_eq!(config.data_dir, Path::new("/abs"));
+    assert_eq!(config.prune_grace, Duration::from_millis(500));
+    assert!(config.insecure && config.admin_listen.is_some());
+}
+
+#[test]
+fn every_mistake_is_reported_with_its_line() {
+    let text = "\
+cluster: 'no spaces'
+node: 5
+listen: localhost
+data_dir: ''
+users_file: [x]
+peers: [127.0.0.1:10001, 127.0.0.1:10001, host, ':1']
+tls: { cert: a }
+prune_grace: 15
+insecure: yes please
+clustr: x
+";
+    assert_eq!(
+        load(text).unwrap_err().to_string(),
+        "\
+dfs2.yaml:10: clustr: is not known; correct or remove it
+dfs2.yaml:7: tls: tls is not supported by this version; remove it
+dfs2.yaml:1: cluster: cluster names are 1..64 bytes of a-z, A-Z, 0-9, '.', '_' and '-'
+dfs2.yaml:2: node: is this node's position, 1, 2, 3 or 4
+dfs2.yaml:3: listen: 'localhost' is no IP:PORT, such as 127.0.0.1:10001
+dfs2.yaml:4: data_dir: is empty
+dfs2.yaml:5: users_file: is a text, not a list or a map
+dfs2.yaml:6: peers: '127.0.0.1:10001' is listed twice
+dfs2.yaml:6: peers: 'host' is no HOST:PORT, such as 127.0.0.1:10001
+dfs2.yaml:6: peers: ':1' is no HOST:PORT, such as 127.0.0.1:10001
+dfs2.yaml: cluster_secret_file: is missing
+dfs2.yaml:9: insecure: is true or false
+dfs2.yaml:8: prune_grace: '15' is no duration, such as 500ms, 30s, 15m or 2h"
+    );
+}
+
+#[test]
+fn each_key_is_missed() {
+    for key in GOOD.lines().map(|line| line.split(':').next().unwrap()) {
+        let error = mistakes(key, "");
+        assert!(error.starts_with(&format!("dfs2.yaml: {key}: ")), "{error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+}
+
+#[test]
+fn plaintext_off_loopback_has_to_be_asked_for() {
+    let error = mistakes("listen", "listen: 0.0.0.0:10002");
+    assert!(error.contains("insecure: true"), "{error}");
+    let open = GOOD.replace("127.0.0.1:10002\ndata", "0.0.0.0:10002\ninsecure: true\ndata");
+    assert!(load(&open).unwrap().insecure);
+}
+
+#[test]
+fn missing_empty_and_malformed_files_are_named() {
+    let missing = Config::load(Path::new("/nowhere/dfs1.yaml")).unwrap_err().to_string();
+    assert!(missing.starts_with("/nowhere/dfs1.yaml: cannot be read"), "{missing}");
+    for empty in ["", "# only a comment\n"] {
+        let error = load(empty).unwrap_err().to_string();
+        assert!(error.starts_with("dfs2.yaml: is empty"), "{error}");
+    }
+    for (text, line) in
+        [("cluster: [x", "line 2"), ("a: b: c\n", "line 1"), ("node: 1\nnode: 2\n", "duplicate")]
+    {
+        let error = load(text).unwrap_err().to_string();
+        assert!(error.starts_with("dfs2.yaml: is no valid"), "{error}");
+        assert!(error.contains(line), "{error}");
+    }
+    assert!(load("just text").is_err());
+    assert!(load("- a\n- b\n").is_err());
+}
+
+#[test]
+fn a_secret_is_one_long_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = load(GOOD).unwrap();
+    config.cluster_secret_file = dir.path().join("secret");
+    assert!(config.read_secret().unwrap_err().to_string().contains("cannot be read"));
+    for bad in ["", "short", "0123456789abcde\n", "0123456789abcdef \n", "0123456789abcdef\n\n"] {
+        fs::write(&config.cluster_secret_file, bad).unwrap();
+        assert!(config.read_secret().is_err(), "{bad:?}");
+    }
+    fs::write(&config.cluster_secret_file, "0123456789abcdef\n").unwrap();
+    assert_eq!(config.read_secret().unwrap(), "0123456789abcdef");
+}
+
+#[test]
+fn durations_have_a_unit() {
+    let good = [("0s", 0), ("500ms", 500), ("30s", 30_000), ("15m", 900_000), ("2h", 7_200_000)];
+    for (text, ms) in good {
+        assert_eq!(duration(text), Ok(Duration::from_millis(ms)));
+    }
+    for bad in
+        ["", "s", "15", "-1s", "1.5s", "1 s", "1d", "99999999999999999999s", "99999999999999999h"]
+    {
+        assert!(duration(bad).is_err(), "{bad}");
+    }
+}

@@ -44,6 +44,8 @@ pub(crate) enum IndexError {
     Failed(Arc<fjall::Error>),
     #[error("the node takes nothing any more since its disk failed")]
     Poisoned,
+    #[error("the node is about to stop")]
+    Closed,
     #[error("a row of the index is damaged: {0}")]
     Damaged(#[from] CodecError),
 }
@@ -104,7 +106,7 @@ struct Database {
 
 impl Database {
     fn builder(path: &Path) -> fjall::DatabaseBuilder<fjall::Database> {
-        fjall::Database::builder(path).max_journaling_size(JOURNAL_BYTES).worker_threads(1)
+        fjall::Database::builder(path).max_journaling_size(JOURNAL_BYTES).worker_threads(2)
     }
 
     fn space(&self, space: Space) -> &fjall::Keyspace {
@@ -256,7 +258,7 @@ impl View {
         user: &UserName,
         prefix: &Prefix,
         start_after: Option<&str>,
-    ) -> impl Iterator<Item = Result<(FilePath, Current), IndexError>> {
+    ) -> impl Iterator<Item = Result<(FilePath, Current), IndexError>> + use<> {
         let user_prefix = codec::user_prefix(user);
         let key_prefix = codec::path_key(user, prefix.as_str());
         let start = match start_after.map(|path| codec::path_key(user, path)) {
@@ -283,7 +285,7 @@ impl View {
         &self,
         user: &UserName,
         path: &FilePath,
-    ) -> impl Iterator<Item = Result<(UploadId, Upload), IndexError>> {
+    ) -> impl Iterator<Item = Result<(UploadId, Upload), IndexError>> + use<> {
         let space = self.database.space(Space::Uploads);
         self.snapshot.prefix(space, codec::uploads_prefix(user, path)).map(|guard| {
             let (key, value) = guard.into_inner()?;
@@ -295,7 +297,8 @@ impl View {
     /// All uploads of all users that are not current versions.
     pub(crate) fn uploads(
         &self,
-    ) -> impl Iterator<Item = Result<(UserName, FilePath, UploadId, Upload), IndexError>> {
+    ) -> impl Iterator<Item = Result<(UserName, FilePath, UploadId, Upload), IndexError>> + use<>
+    {
         let space = self.database.space(Space::Uploads);
         self.snapshot.iter(space).map(|guard| {
             let (key, value) = guard.into_inner()?;

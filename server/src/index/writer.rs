@@ -43,7 +43,7 @@ pub(crate) struct Pending<R>(oneshot::Receiver<Result<R, IndexError>>);
 impl<R> Pending<R> {
     /// Waits until the transaction is in the database.
     pub(crate) async fn done(self) -> Result<R, IndexError> {
-        self.0.await.unwrap_or(Err(IndexError::Poisoned))
+        self.0.await.unwrap_or(Err(IndexError::Closed))
     }
 }
 
@@ -71,7 +71,7 @@ impl Writer {
                 let _ = answer.send(Err(error));
             }),
         });
-        // A closed queue drops the job and with it the answer's sender: `done` says poisoned.
+        // A closed queue drops the job and with it the answer's sender: `done` says closed.
         let job = Job { durable, apply };
         let _ = self.jobs.send(Message::Change(job)).await;
         Pending(pending)

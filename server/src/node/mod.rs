@@ -4,7 +4,7 @@
 //! rows stop speaking of a file before it is removed. What has begun to change the disk runs to
 //! its end as a tracked task, whoever goes away meanwhile.
 //!
-//! [`put`] takes chunks in, [`commit`] moves versions, [`look`] answers questions, [`fetch`]
+//! [`put`] takes chunks in and `prepare` makes them durable, [`commit`] moves versions, [`look`] answers questions, [`fetch`]
 //! sends data, [`check`] re-reads it, [`prune`] forgets what is superseded; [`known`] is what
 //! this node remembers of the others.
 
@@ -13,6 +13,7 @@ pub(crate) mod commit;
 pub(crate) mod fetch;
 pub(crate) mod known;
 pub(crate) mod look;
+mod prepare;
 pub(crate) mod prune;
 pub(crate) mod put;
 
@@ -47,6 +48,8 @@ pub(crate) enum NodeError {
     /// Nothing is acknowledged any more.
     #[error("the node's disk failed; it takes nothing any more")]
     Poisoned,
+    #[error("the node is about to stop")]
+    Stopping,
     #[error("the disk is full: {needed} bytes are needed, {free} are free")]
     Full { needed: u64, free: u64 },
     /// The client's stream contradicts itself or its manifest.
@@ -66,6 +69,7 @@ impl From<IndexError> for NodeError {
     fn from(error: IndexError) -> Self {
         match error {
             IndexError::Poisoned | IndexError::Failed(_) => Self::Poisoned,
+            IndexError::Closed => Self::Stopping,
             IndexError::Damaged(_) => Self::Index(error),
         }
     }
@@ -210,19 +214,11 @@ impl Node {
         self.checking[lock_number(key)].lock().await
     }
 
-    /// Removes the files of chunks that no row speaks of any more. One that cannot be removed
-    /// is left to the sweep at the next start.
+    /// Removes the files of chunks that no row speaks of any more, unless they were stored anew.
     async fn remove_files(&self, keys: Vec<ChunkKey>) -> Result<(), NodeError> {
         for key in keys {
             let _publishing = self.publishing(&key).await;
-            if self.index.view().chunk(&key)?.is_some() {
-                // Stored anew since.
-                continue;
-            }
-            let store = Arc::clone(&self.store);
-            if let Err(error) = self.blocking(move || store.remove(&key)).await? {
-                tracing::warn!(%error, "a chunk file stays behind");
-            }
+            self.remove_if_unknown(key).await?;
         }
         Ok(())
     }

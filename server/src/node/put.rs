@@ -2,13 +2,13 @@
 //!
 //! A small chunk goes into the index with its row, and the stream goes on while that becomes
 //! durable. A large one goes to a file: its blocks are written on blocking threads while the
-//! next one arrives, and then synced, named and put into the index by a task of its own.
+//! next one arrives, and then made durable by a task of its own (see `prepare`).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dfs_proto::chunk::{ChunkId, ChunkSet};
+use dfs_proto::chunk::ChunkId;
 use dfs_proto::digest::Crc32c;
 use dfs_proto::manifest::{Manifest, UploadId};
 use dfs_proto::name::{FilePath, UserName};
@@ -17,13 +17,11 @@ use dfs_proto::wire::MAX_BATCH;
 use tokio::task::JoinHandle;
 
 use super::look::Stat;
-use super::{INLINE_BYTES, Node, NodeError, Outlook, now_ms};
+use super::{INLINE_BYTES, Node, NodeError, now_ms};
 use crate::chunk_key::ChunkKey;
-use crate::index::codec::ChunkEntry;
-use crate::index::txn::{Lookup, Txn};
-use crate::index::{IndexError, Pending};
+use crate::index::Pending;
 use crate::store::format::Header;
-use crate::store::writer::{BlockCheck, ChunkWriter, StagedChunk, WriteError};
+use crate::store::writer::{BlockCheck, ChunkWriter, WriteError};
 
 /// Most chunks in one stream: four of each file of a full batch.
 const MAX_CHUNKS: usize = 4 * MAX_BATCH;
@@ -72,13 +70,16 @@ struct Incoming {
 enum Target {
     /// Already here, or refused: the blocks are thrown away.
     Nowhere,
-    Index {
-        header: Header,
-        check: BlockCheck,
-        data: Bytes,
-    },
+    Index(Box<Small>),
     /// The writer is with the blocking task that writes the last block.
     File(JoinHandle<Result<ChunkWriter, WriteError>>),
+}
+
+/// A chunk that goes into the index: it has at most one block.
+struct Small {
+    header: Header,
+    check: BlockCheck,
+    data: Bytes,
 }
 
 /// A chunk that is becoming durable.
@@ -136,18 +137,14 @@ impl Putting {
     /// Where an announced chunk goes, and its outcome if that is certain already.
     async fn target(&self, header: Header) -> Result<(Target, Result<(), Refused>), NodeError> {
         let node = &self.node;
-        let view = node.index.view();
-        match already(&view, &node.outlook, &header)? {
-            Some(result) => return Ok((Target::Nowhere, result)),
-            None => drop(view),
+        if let Some(result) = node.already_prepared(&header)? {
+            return Ok((Target::Nowhere, result));
         }
         let length = header.sum().length;
-        let free = node.store.space()?.free;
-        if length > free {
-            return Err(NodeError::Full { needed: length, free });
-        }
+        node.check_room(length)?;
         let target = if length <= INLINE_BYTES {
-            Target::Index { check: BlockCheck::new(header.sum()), header, data: Bytes::new() }
+            let check = BlockCheck::new(header.sum());
+            Target::Index(Box::new(Small { header, check, data: Bytes::new() }))
         } else {
             let store = Arc::clone(&node.store);
             Target::File(node.tasks.spawn_blocking(move || store.start(header)))
@@ -170,11 +167,10 @@ impl Putting {
         }
         match &mut incoming.target {
             Target::Nowhere => {}
-            Target::Index { check, data, .. } => {
-                check
-                    .take(index, &block, crc)
-                    .map_err(|source| NodeError::Data { chunk, source })?;
-                *data = block;
+            Target::Index(small) => {
+                let taken = small.check.take(index, &block, crc);
+                self.node.written(chunk, taken)?;
+                small.data = block;
             }
             Target::File(last) => {
                 let writer = (&mut *last).await.map_err(|_| NodeError::Task)?;
@@ -195,18 +191,18 @@ impl Putting {
         };
         let (bytes, step) = match target {
             Target::Nowhere => return Ok(()),
-            Target::Index { header, check, data } => {
-                check.finish().map_err(|source| NodeError::Data { chunk, source })?;
+            Target::Index(small) => {
+                let Small { header, check, data } = *small;
+                self.node.written(chunk, check.finish())?;
                 let bytes = header.sum().length;
-                let outlook = self.node.outlook.clone();
-                let store = move |txn: &mut Txn<'_>| record(txn, &outlook, &header, Some(data));
-                (bytes, Step::Index(self.node.index.submit(store).await))
+                (bytes, Step::Index(self.node.prepare_small(header, data).await))
             }
             Target::File(last) => {
                 let writer = last.await.map_err(|_| NodeError::Task)?;
                 let writer = self.node.written(chunk, writer)?;
                 let node = Arc::clone(&self.node);
-                let publish = self.node.tasks.spawn(async move { node.publish(writer).await });
+                let publish =
+                    self.node.tasks.spawn(async move { node.prepare_large(writer).await });
                 (LARGE_COUNTS_AS, Step::File(publish))
             }
         };
@@ -244,92 +240,4 @@ impl Putting {
         let stats = self.node.stat(self.user, queries, false).await?;
         Ok((self.outcomes, stats))
     }
-}
-
-impl Node {
-    /// Sorts out what came of writing a chunk's file.
-    fn written<T>(&self, chunk: ChunkId, done: Result<T, WriteError>) -> Result<T, NodeError> {
-        done.map_err(|error| match error {
-            WriteError::Sync(_) => {
-                self.poison.trip(&error);
-                NodeError::Poisoned
-            }
-            WriteError::Full => {
-                let free = self.store.space().map_or(0, |space| space.free);
-                NodeError::Full { needed: 0, free }
-            }
-            WriteError::Io(error) => NodeError::Io(error),
-            WriteError::Block { .. }
-            | WriteError::Incomplete { .. }
-            | WriteError::Checksum { .. } => NodeError::Data { chunk, source: error },
-        })
-    }
-
-    /// Makes a written chunk durable: file, name, row, in this order.
-    async fn publish(&self, writer: ChunkWriter) -> Result<Result<(), Refused>, NodeError> {
-        let header = writer.header().clone();
-        let chunk = header.key.chunk;
-        let staged = self.blocking(move || writer.finish()).await?;
-        let staged: StagedChunk = self.written(chunk, staged)?;
-        let _publishing = self.publishing(&header.key).await;
-        // Where a row speaks of this chunk already its file must not be replaced.
-        if let Some(result) = already(&self.index.view(), &self.outlook, &header)? {
-            return Ok(result);
-        }
-        let store = Arc::clone(&self.store);
-        let named = self.blocking(move || store.publish(staged)).await?;
-        self.written(chunk, named)?;
-        let (outlook, row) = (self.outlook.clone(), header.clone());
-        let result = self.index.update(move |txn| record(txn, &outlook, &row, None)).await?;
-        if result.is_err() {
-            let (store, view) = (Arc::clone(&self.store), self.index.view());
-            if view.chunk(&header.key)?.is_none_or(|entry| entry.inline.is_some()) {
-                // The sweep at the next start would find it too.
-                let _ = self.blocking(move || store.remove(&header.key)).await?;
-            }
-        }
-        Ok(result)
-    }
-}
-
-/// The outcome for a chunk that is here already or may not come; `None` where it is wanted.
-fn already(
-    index: &impl Lookup,
-    outlook: &Outlook,
-    header: &Header,
-) -> Result<Option<Result<(), Refused>>, IndexError> {
-    let key = &header.key;
-    let row = index.row(&key.user, &header.path, &[key.upload])?;
-    if let Err(refused) = row.may_prepare(&outlook.view(), key.upload) {
-        return Ok(Some(Err(refused)));
-    }
-    let same = |held: &ChunkEntry| held.path == header.path && held.sum == header.sum();
-    Ok(match index.chunk(key)? {
-        None => None,
-        Some(held) if same(&held) => Some(Ok(())),
-        Some(_) => Some(Err(Refused::TagConflict)),
-    })
-}
-
-/// Puts a chunk, its data with it if it is small, and its have-bit into the index.
-fn record(
-    txn: &mut Txn<'_>,
-    outlook: &Outlook,
-    header: &Header,
-    inline: Option<Bytes>,
-) -> Result<Result<(), Refused>, IndexError> {
-    if let Some(result) = already(txn, outlook, header)? {
-        return Ok(result);
-    }
-    let ChunkKey { user, upload, chunk } = &header.key;
-    let before = txn.row(user, &header.path, &[*upload])?;
-    let mut row = before.clone();
-    if let Err(refused) = row.prepare(&outlook.view(), *upload, *chunk) {
-        return Ok(Err(refused));
-    }
-    txn.put_row(user, &header.path, &before, &row);
-    let entry = ChunkEntry { path: header.path.clone(), sum: header.sum(), inline };
-    txn.put_chunk(&header.key, &entry);
-    debug_assert!(row.have(*upload).covers(ChunkSet::EMPTY.with(*chunk)));
-    Ok(Ok(()))
 }

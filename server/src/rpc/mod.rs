@@ -185,7 +185,7 @@ impl DfsService for Api {
         let user = user(&request)?;
         let (path, upload) = required_upload(request.into_inner().upload.as_ref())?;
         let found = self.node.upload_status(&user, &path, upload);
-        let found = found.map_err(|error| status::node(error.into()))?;
+        let found = found.map_err(status::node)?;
         Ok(Response::new(pb::QueryUploadResponse {
             node: self.identity(),
             have: found.have.mask().into(),

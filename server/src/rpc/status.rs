@@ -12,6 +12,7 @@ pub(crate) fn node(error: NodeError) -> Status {
     let text = error.to_string();
     match error {
         NodeError::Poisoned => Reason::Poisoned.status(text),
+        NodeError::Stopping => Reason::ShuttingDown.status(text),
         NodeError::Full { .. } => Reason::DiskFull.status(text),
         NodeError::Data { chunk, source } => {
             let facts = [("chunk", chunk.to_string())];
@@ -20,7 +21,7 @@ pub(crate) fn node(error: NodeError) -> Status {
                     Reason::ChecksumMismatch.status_with(text, &facts)
                 }
                 WriteError::Incomplete { .. } => Reason::InvalidArgument.status_with(text, &facts),
-                WriteError::Full => Reason::DiskFull.status(text),
+                WriteError::Full { .. } => Reason::DiskFull.status(text),
                 WriteError::Io(_) | WriteError::Sync(_) => internal(&text),
             }
         }

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A user's name is a valid directory name by its type; nothing else of a path on this
-//! machine comes from a user. [`format`] draws a file, [`writer`] makes one, [`reader`] reads
+//! machine comes from a user. [`mod@format`] draws a file, [`writer`] makes one, [`reader`] reads
 //! it, [`sweep`] tidies up at a start. All functions block: callers run them on blocking
 //! threads. The store does not know the index; who calls it joins the two.
 
@@ -21,8 +21,8 @@ use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dfs_proto::chunk::ChunkId;
 use dfs_proto::manifest::UploadId;
@@ -112,28 +112,8 @@ impl ChunkStore {
         self.root.join(CHUNKS).join(key.user.as_str()).join(shard)
     }
 
-    /// Makes the directory of a chunk, durably.
-    fn make_dir(&self, key: &ChunkKey) -> io::Result<PathBuf> {
-        let dir = self.dir(key);
-        if self.is_durable(&dir) {
-            return Ok(dir);
-        }
-        let user_dir = self.root.join(CHUNKS).join(key.user.as_str());
-        for made in [&user_dir, &dir] {
-            match DirBuilder::new().mode(0o700).create(made) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                done => done?,
-            }
-            sync_dir(made.parent().unwrap_or(&self.root))?;
-        }
-        let mut durable = self.durable_dirs.lock().unwrap_or_else(|held| held.into_inner());
-        durable.insert(dir.clone());
-        Ok(dir)
-    }
-
-    fn is_durable(&self, dir: &Path) -> bool {
-        let durable = self.durable_dirs.lock().unwrap_or_else(|held| held.into_inner());
-        durable.contains(dir)
+    fn durable_dirs(&self) -> MutexGuard<'_, HashSet<PathBuf>> {
+        self.durable_dirs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

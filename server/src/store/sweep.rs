@@ -2,6 +2,7 @@
 
 use std::fs::{self, DirEntry};
 use std::io;
+use std::path::Path;
 
 use dfs_proto::name::UserName;
 
@@ -33,28 +34,48 @@ impl ChunkStore {
         }
         for user_dir in fs::read_dir(self.root.join(CHUNKS))? {
             let user_dir = user_dir?;
-            let Some(user) = text(&user_dir).and_then(|name| UserName::new(name).ok()) else {
+            let user = text(&user_dir).and_then(|name| UserName::new(name).ok());
+            let Some(user) = user.filter(|_| is_dir(&user_dir)) else {
                 swept.foreign += 1;
                 continue;
             };
             for shard in fs::read_dir(user_dir.path())? {
-                for file in fs::read_dir(shard?.path())? {
-                    let file = file?;
-                    let key = text(&file).and_then(|name| parse_file_name(&user, &name));
-                    match key {
-                        None => swept.foreign += 1,
-                        Some(key) if self.path(&key) != file.path() => swept.foreign += 1,
-                        Some(key) if is_known(&key)? => {}
-                        Some(_) => {
-                            fs::remove_file(file.path())?;
-                            swept.unknown += 1;
-                        }
-                    }
+                let shard = shard?;
+                if is_dir(&shard) {
+                    self.sweep_shard(&user, &shard.path(), &mut is_known, &mut swept)?;
+                } else {
+                    swept.foreign += 1;
                 }
             }
         }
         Ok(swept)
     }
+
+    fn sweep_shard<E: From<io::Error>>(
+        &self,
+        user: &UserName,
+        shard: &Path,
+        is_known: &mut impl FnMut(&ChunkKey) -> Result<bool, E>,
+        swept: &mut Swept,
+    ) -> Result<(), E> {
+        for file in fs::read_dir(shard)? {
+            let file = file?;
+            let key = text(&file).and_then(|name| parse_file_name(user, &name));
+            match key.filter(|key| self.path(key) == file.path()) {
+                None => swept.foreign += 1,
+                Some(key) if is_known(&key)? => {}
+                Some(_) => {
+                    fs::remove_file(file.path())?;
+                    swept.unknown += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_dir(entry: &DirEntry) -> bool {
+    entry.file_type().is_ok_and(|kind| kind.is_dir())
 }
 
 fn text(entry: &DirEntry) -> Option<String> {

@@ -2,9 +2,9 @@
 //!
 //! Each step consumes the one before. A writer that is dropped on the way removes its file.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
@@ -13,8 +13,8 @@ use dfs_proto::chunk::{block_count, block_range};
 use dfs_proto::digest::Crc32c;
 use dfs_proto::manifest::ChunkSum;
 
-use super::format::{Header, encode_trailer};
-use super::{ChunkStore, STAGING, file_name, sync_dir};
+use super::format::{Header, encode_trailer, trailer_bytes};
+use super::{CHUNKS, ChunkStore, STAGING, file_name, sync_dir};
 use crate::chunk_key::ChunkKey;
 
 /// Data is handed to the disk each time this many bytes have come. Left to the end, the sync
@@ -30,8 +30,8 @@ pub(crate) enum WriteError {
     Incomplete { found: u64, expected: u64 },
     #[error("the chunk's checksum is {found:?}, its manifest says {expected:?}")]
     Checksum { found: Crc32c, expected: Crc32c },
-    #[error("the disk is full")]
-    Full,
+    #[error("the disk is full: {needed} bytes are needed")]
+    Full { needed: u64 },
     #[error("{0}")]
     Io(#[source] io::Error),
     /// Nobody knows what is on the disk now: the node must stop.
@@ -39,10 +39,11 @@ pub(crate) enum WriteError {
     Sync(#[source] io::Error),
 }
 
-impl From<io::Error> for WriteError {
-    fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full,
+impl WriteError {
+    /// What an error means where `needed` bytes were to be written.
+    fn io(needed: u64) -> impl FnOnce(io::Error) -> Self {
+        move |error| match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { needed },
             _ => Self::Io(error),
         }
     }
@@ -141,10 +142,14 @@ impl ChunkStore {
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
         let name = format!("{}.{serial}", file_name(&header.key));
         let path = self.root.join(STAGING).join(name);
+        let front = header.encode();
+        let needed = file_bytes(&front, &header);
         let mut options = OpenOptions::new();
-        let mut file = options.write(true).create_new(true).mode(0o600).open(&path)?;
+        let options = options.write(true).create_new(true).mode(0o600);
+        let mut file = options.open(&path).map_err(WriteError::io(needed))?;
         let staged = Staged { path };
-        file.write_all(&header.encode())?;
+        reserve(&file, needed)?;
+        file.write_all(&front).map_err(WriteError::io(needed))?;
         Ok(ChunkWriter {
             file,
             staged,
@@ -158,9 +163,47 @@ impl ChunkStore {
     /// Gives a chunk its name, durably. Replaces a file that has it; the caller makes sure
     /// that no row speaks of that one, and that nobody else publishes this chunk meanwhile.
     pub(crate) fn publish(&self, chunk: StagedChunk) -> Result<(), WriteError> {
-        let dir = self.make_dir(&chunk.key).map_err(WriteError::Sync)?;
-        fs::rename(&chunk.staged.path, self.path(&chunk.key))?;
+        let dir = self.make_dir(&chunk.key)?;
+        fs::rename(&chunk.staged.path, self.path(&chunk.key)).map_err(WriteError::io(0))?;
         sync_dir(&dir).map_err(WriteError::Sync)
+    }
+
+    /// Makes the directory of a chunk, durably.
+    fn make_dir(&self, key: &ChunkKey) -> Result<PathBuf, WriteError> {
+        let dir = self.dir(key);
+        if self.durable_dirs().contains(&dir) {
+            return Ok(dir);
+        }
+        let user_dir = self.root.join(CHUNKS).join(key.user.as_str());
+        for made in [&user_dir, &dir] {
+            match DirBuilder::new().mode(0o700).create(made) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                done => done.map_err(WriteError::io(0))?,
+            }
+            // Even if it was there: whoever made it may have crashed before this.
+            sync_dir(made.parent().unwrap_or(&self.root)).map_err(WriteError::Sync)?;
+        }
+        self.durable_dirs().insert(dir.clone());
+        Ok(dir)
+    }
+}
+
+/// Length of a chunk's whole file.
+fn file_bytes(front: &[u8], header: &Header) -> u64 {
+    let length = header.sum().length;
+    let front = u64::try_from(front.len()).unwrap_or(u64::MAX);
+    front.saturating_add(length).saturating_add(trailer_bytes(length))
+}
+
+/// Takes the room for a file from the disk before its data comes, so that uploads at the same
+/// time do not all believe in the same free bytes.
+fn reserve(file: &File, bytes: u64) -> Result<(), WriteError> {
+    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, bytes) {
+        Err(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT) => {
+            Err(WriteError::Full { needed: bytes })
+        }
+        // Not every file system can; then the writes find out.
+        _ => Ok(()),
     }
 }
 
@@ -178,7 +221,7 @@ impl ChunkWriter {
         crc: Crc32c,
     ) -> Result<(), WriteError> {
         self.check.take(index, data, crc)?;
-        self.file.write_all(data)?;
+        self.file.write_all(data).map_err(WriteError::io(self.header.sum().length))?;
         self.blocks.push(crc);
         self.unsynced += u64::try_from(data.len()).unwrap_or(u64::MAX);
         if self.unsynced >= SYNC_EVERY_BYTES {
@@ -192,7 +235,8 @@ impl ChunkWriter {
     pub(crate) fn finish(self) -> Result<StagedChunk, WriteError> {
         let Self { mut file, staged, header, check, blocks, .. } = self;
         check.finish()?;
-        file.write_all(&encode_trailer(&blocks))?;
+        let trailer = encode_trailer(&blocks);
+        file.write_all(&trailer).map_err(WriteError::io(header.sum().length))?;
         file.sync_all().map_err(WriteError::Sync)?;
         Ok(StagedChunk { staged, key: header.key })
     }

@@ -1,0 +1,153 @@
+//! Making a chunk durable: "prepared". A small one is one transaction; a large one is first a
+//! synced file with its name, then a transaction.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use dfs_proto::chunk::ChunkId;
+use dfs_proto::protocol::Refused;
+use dfs_proto::protocol::row::Row;
+
+use super::{Node, NodeError, Outlook};
+use crate::chunk_key::ChunkKey;
+use crate::index::codec::ChunkEntry;
+use crate::index::txn::{Lookup, Txn};
+use crate::index::{IndexError, Pending};
+use crate::store::format::Header;
+use crate::store::writer::{ChunkWriter, StagedChunk, WriteError};
+
+/// Kept free on the disk for the index: a node that cannot write its rows any more has to
+/// stop, one that takes no more data can still remove some.
+const RESERVE_BYTES: u64 = 16 << 20;
+
+impl Node {
+    /// Refuses data for which there is no room.
+    pub(super) fn check_room(&self, needed: u64) -> Result<(), NodeError> {
+        let free = self.store.space()?.free;
+        if needed.saturating_add(RESERVE_BYTES) > free {
+            return Err(NodeError::Full { needed, free });
+        }
+        Ok(())
+    }
+
+    /// Sorts out what came of writing a chunk.
+    pub(super) fn written<T>(
+        &self,
+        chunk: ChunkId,
+        done: Result<T, WriteError>,
+    ) -> Result<T, NodeError> {
+        done.map_err(|error| match error {
+            WriteError::Sync(_) => {
+                self.poison.trip(&error);
+                NodeError::Poisoned
+            }
+            WriteError::Full { needed } => {
+                let free = self.store.space().map_or(0, |space| space.free);
+                NodeError::Full { needed, free }
+            }
+            WriteError::Io(error) => NodeError::Io(error),
+            WriteError::Block { .. }
+            | WriteError::Incomplete { .. }
+            | WriteError::Checksum { .. } => NodeError::Data { chunk, source: error },
+        })
+    }
+
+    /// The outcome for a chunk that is here already or may not come; `None` where it is wanted.
+    pub(super) fn already_prepared(
+        &self,
+        header: &Header,
+    ) -> Result<Option<Result<(), Refused>>, NodeError> {
+        let view = self.index.view();
+        let row = view.row(&header.key.user, &header.path, &[header.key.upload])?;
+        Ok(already(&view, &row, &self.outlook, header)?)
+    }
+
+    /// Hands a small chunk to the index.
+    pub(super) async fn prepare_small(
+        &self,
+        header: Header,
+        data: Bytes,
+    ) -> Pending<Result<(), Refused>> {
+        let outlook = self.outlook.clone();
+        self.index.submit(move |txn| record(txn, &outlook, &header, Some(data))).await
+    }
+
+    /// Makes a written chunk durable: file, name, row, in this order.
+    pub(super) async fn prepare_large(
+        &self,
+        writer: ChunkWriter,
+    ) -> Result<Result<(), Refused>, NodeError> {
+        let header = writer.header().clone();
+        let chunk = header.key.chunk;
+        let staged = self.blocking(move || writer.finish()).await?;
+        let staged: StagedChunk = self.written(chunk, staged)?;
+        let _publishing = self.publishing(&header.key).await;
+        // Where a row speaks of this chunk already its file must not be replaced.
+        if let Some(result) = self.already_prepared(&header)? {
+            return Ok(result);
+        }
+        let store = Arc::clone(&self.store);
+        let named = self.blocking(move || store.publish(staged)).await?;
+        self.written(chunk, named)?;
+        let (outlook, row) = (self.outlook.clone(), header.clone());
+        let result = self.index.update(move |txn| record(txn, &outlook, &row, None)).await?;
+        if result.is_err() {
+            self.remove_if_unknown(header.key).await?;
+        }
+        Ok(result)
+    }
+
+    /// Removes a file that no row speaks of. The caller holds the lock of its chunk.
+    pub(super) async fn remove_if_unknown(&self, key: ChunkKey) -> Result<(), NodeError> {
+        let entry = self.index.view().chunk(&key)?;
+        if entry.is_some_and(|entry| entry.inline.is_none()) {
+            return Ok(());
+        }
+        let store = Arc::clone(&self.store);
+        if let Err(error) = self.blocking(move || store.remove(&key)).await? {
+            // The sweep at the next start finds it.
+            tracing::warn!(%error, "a chunk file stays behind");
+        }
+        Ok(())
+    }
+}
+
+/// The outcome for a chunk that is here already or may not come; `None` where it is wanted.
+fn already(
+    index: &impl Lookup,
+    row: &Row,
+    outlook: &Outlook,
+    header: &Header,
+) -> Result<Option<Result<(), Refused>>, IndexError> {
+    if let Err(refused) = row.may_prepare(&outlook.view(), header.key.upload) {
+        return Ok(Some(Err(refused)));
+    }
+    let same = |held: &ChunkEntry| held.path == header.path && held.sum == header.sum();
+    Ok(match index.chunk(&header.key)? {
+        None => None,
+        Some(held) if same(&held) => Some(Ok(())),
+        Some(_) => Some(Err(Refused::TagConflict)),
+    })
+}
+
+/// Puts a chunk, its data with it if it is small, and its have-bit into the index.
+fn record(
+    txn: &mut Txn<'_>,
+    outlook: &Outlook,
+    header: &Header,
+    inline: Option<Bytes>,
+) -> Result<Result<(), Refused>, IndexError> {
+    let ChunkKey { user, upload, chunk } = &header.key;
+    let before = txn.row(user, &header.path, &[*upload])?;
+    if let Some(result) = already(txn, &before, outlook, header)? {
+        return Ok(result);
+    }
+    let mut row = before.clone();
+    if let Err(refused) = row.prepare(&outlook.view(), *upload, *chunk) {
+        return Ok(Err(refused));
+    }
+    txn.put_row(user, &header.path, &before, &row);
+    let entry = ChunkEntry { path: header.path.clone(), sum: header.sum(), inline };
+    txn.put_chunk(&header.key, &entry);
+    Ok(Ok(()))
+}
