@@ -17,6 +17,8 @@ mod auth;
 
 mod users;
 
+mod password;
+
 mod rpc;
 
 mod peers;

@@ -11,25 +11,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use argon2::password_hash::phc::PasswordHash;
-use argon2::password_hash::{PasswordHasher, PasswordVerifier};
-use argon2::{Algorithm, Argon2, Params, Version};
 use dfs_proto::name::UserName;
 use serde::{Deserialize, Serialize};
 
 use crate::identity::replace_file;
-
-/// Longest password, in bytes.
-pub(crate) const MAX_PASSWORD_BYTES: usize = 1024;
-/// Memory of one hash in KiB, as OWASP advises for argon2id with two passes.
-const MEMORY_KIB: u32 = 19_456;
-const PASSES: u32 = 2;
-const LANES: u32 = 1;
-
-/// What an unknown user's password is compared with, so that the answer takes as long as for
-/// a known one. Made with the parameters above; no password is known for it.
-const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$\
-                      AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+use crate::password::{HashMemory, PasswordError, StoredPassword};
 
 /// Why the users file, or a change of it, was refused.
 #[derive(Debug, thiserror::Error)]
@@ -39,15 +25,13 @@ pub(crate) enum UsersError {
     #[error("{path}: {source}")]
     Yaml { path: PathBuf, source: serde_yaml::Error },
     #[error("{path}: user '{name}': {why}")]
-    Entry { path: PathBuf, name: String, why: &'static str },
+    Entry { path: PathBuf, name: String, why: String },
     #[error("{0}: there is no user '{1}'; 'dfsd user list' shows all")]
     Unknown(PathBuf, UserName),
     #[error("{0}: user '{1}' is there already; 'dfsd user passwd' changes the password")]
     Exists(PathBuf, UserName),
-    #[error("a password has 1..{MAX_PASSWORD_BYTES} bytes, this one has {0}")]
-    Password(usize),
-    #[error("hashing the password failed: {0}")]
-    Hash(argon2::password_hash::Error),
+    #[error(transparent)]
+    Password(#[from] PasswordError),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -66,8 +50,8 @@ struct RawUser {
 /// The users of a cluster. Has no `Debug`: nothing of it belongs into a log.
 pub(crate) struct Users {
     path: PathBuf,
-    hashes: BTreeMap<UserName, PasswordHash>,
-    nobody: PasswordHash,
+    hashes: BTreeMap<UserName, StoredPassword>,
+    nobody: StoredPassword,
 }
 
 impl Users {
@@ -79,16 +63,15 @@ impl Users {
             .map_err(|source| UsersError::Yaml { path: path.to_owned(), source })?;
         let mut users = Self::empty(path);
         for RawUser { name, password_hash } in raw.users {
-            let bad = |why| UsersError::Entry { path: path.to_owned(), name: name.clone(), why };
-            let user =
-                UserName::new(&*name).map_err(|_| bad("names match [a-z0-9][a-z0-9._-]{0,31}"))?;
-            let hash = PasswordHash::new(&password_hash)
-                .map_err(|_| bad("password_hash is no argon2id hash; 'dfsd user' makes one"))?;
-            if hash.algorithm.as_str() != "argon2id" {
-                return Err(bad("password_hash is no argon2id hash; 'dfsd user' makes one"));
-            }
+            let bad = |why: &dyn std::fmt::Display| UsersError::Entry {
+                path: path.to_owned(),
+                name: name.clone(),
+                why: why.to_string(),
+            };
+            let user = UserName::new(&*name).map_err(|error| bad(&error))?;
+            let hash = StoredPassword::parse(&password_hash).map_err(|error| bad(&error))?;
             if users.hashes.insert(user, hash).is_some() {
-                return Err(bad("is in the file twice"));
+                return Err(bad(&"is in the file twice"));
             }
         }
         Ok(users)
@@ -105,11 +88,7 @@ impl Users {
     }
 
     fn empty(path: &Path) -> Self {
-        Self {
-            path: path.to_owned(),
-            hashes: BTreeMap::new(),
-            nobody: PasswordHash::new(NOBODY).expect("the fixed hash is well-formed"),
-        }
+        Self { path: path.to_owned(), hashes: BTreeMap::new(), nobody: StoredPassword::nobody() }
     }
 
     /// Writes the file: durably, as a whole, readable by its owner only.
@@ -135,7 +114,7 @@ impl Users {
         if self.hashes.contains_key(&name) {
             return Err(UsersError::Exists(self.path.clone(), name));
         }
-        self.hashes.insert(name, hash(password)?);
+        self.hashes.insert(name, StoredPassword::new(password)?);
         Ok(())
     }
 
@@ -147,7 +126,7 @@ impl Users {
     ) -> Result<(), UsersError> {
         let unknown = || UsersError::Unknown(self.path.clone(), name.clone());
         let entry = self.hashes.get_mut(name).ok_or_else(unknown)?;
-        *entry = hash(password)?;
+        *entry = StoredPassword::new(password)?;
         Ok(())
     }
 
@@ -160,28 +139,17 @@ impl Users {
     }
 
     /// Checks a password. Takes tens of milliseconds of a core, for an unknown user too.
-    pub(crate) fn verify(&self, name: &str, password: &str) -> Option<UserName> {
+    pub(crate) fn verify(
+        &self,
+        name: &str,
+        password: &str,
+        memory: &mut HashMemory,
+    ) -> Option<UserName> {
         let user = UserName::new(name).ok();
         let known = user.as_ref().and_then(|user| self.hashes.get(user));
-        let fits = (1..=MAX_PASSWORD_BYTES).contains(&password.len());
-        // A password that does not fit is compared as well: same time, same answer.
-        let offered = if fits { password } else { "" };
-        let verified = Argon2::default()
-            .verify_password(offered.as_bytes(), known.unwrap_or(&self.nobody))
-            .is_ok();
-        user.filter(|_| known.is_some() && fits && verified)
+        let matches = known.unwrap_or(&self.nobody).matches(password, memory);
+        user.filter(|_| known.is_some() && matches)
     }
-}
-
-fn hash(password: &str) -> Result<PasswordHash, UsersError> {
-    if !(1..=MAX_PASSWORD_BYTES).contains(&password.len()) {
-        return Err(UsersError::Password(password.len()));
-    }
-    let params = Params::new(MEMORY_KIB, PASSES, LANES, None);
-    let params = params.expect("the fixed parameters are in argon2's limits");
-    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
-        .hash_password(password.as_bytes())
-        .map_err(UsersError::Hash)
 }
 
 #[cfg(test)]
@@ -191,6 +159,10 @@ mod tests {
 
     fn alice() -> UserName {
         UserName::new("alice").unwrap()
+    }
+
+    fn verify(users: &Users, name: &str, password: &str) -> Option<UserName> {
+        users.verify(name, password, &mut HashMemory::default())
     }
 
     #[test]
@@ -207,28 +179,18 @@ mod tests {
         assert!(text.contains("$argon2id$v=19$m=19456,t=2,p=1$"), "{text}");
 
         let mut users = Users::load(&path).unwrap();
-        assert_eq!(users.verify("alice", "secret ✓"), Some(alice()));
+        assert_eq!(verify(&users, "alice", "secret ✓"), Some(alice()));
         for (name, password) in
             [("alice", "secret"), ("alice", ""), ("bob", "secret ✓"), ("", ""), ("../x", "y")]
         {
-            assert_eq!(users.verify(name, password), None, "{name} {password}");
+            assert_eq!(verify(&users, name, password), None, "{name} {password}");
         }
         users.set_password(&alice(), "other").unwrap();
-        assert_eq!(users.verify("alice", "secret ✓"), None);
-        assert_eq!(users.verify("alice", "other"), Some(alice()));
+        assert_eq!(verify(&users, "alice", "secret ✓"), None);
+        assert_eq!(verify(&users, "alice", "other"), Some(alice()));
         users.remove(&alice()).unwrap();
         assert!(users.remove(&alice()).is_err());
-        assert_eq!(users.verify("alice", "other"), None);
-    }
-
-    #[test]
-    fn long_and_empty_passwords_are_refused() {
-        let mut users = Users::empty(Path::new("x"));
-        assert!(users.add(alice(), "").is_err());
-        assert!(users.add(alice(), &"x".repeat(1025)).is_err());
-        users.add(alice(), &"x".repeat(1024)).unwrap();
-        assert_eq!(users.verify("alice", &"x".repeat(1025)), None);
-        assert_eq!(users.verify("alice", &"x".repeat(1024)), Some(alice()));
+        assert_eq!(verify(&users, "alice", "other"), None);
     }
 
     #[test]
@@ -244,8 +206,9 @@ mod tests {
         assert!(error("users:\n- {name: A, password_hash: x}").contains("user 'A'"));
         assert!(error("users:\n- {name: a, password_hash: x}").contains("argon2id"));
         assert!(error("users:\n- {name: a, password: x}").contains("line 2"));
-        let twice = format!("users:\n- {{name: a, password_hash: \"{NOBODY}\"}}\n")
-            .replace("users:\n", &format!("users:\n- {{name: a, password_hash: \"{NOBODY}\"}}\n"));
+        let hash = StoredPassword::nobody();
+        let entry = format!("- {{name: a, password_hash: \"{hash}\"}}\n");
+        let twice = format!("users:\n{entry}{entry}");
         assert!(error(&twice).contains("twice"));
         fs::write(&path, "users: []").unwrap();
         assert!(Users::load(&path).is_ok(), "no users yet");

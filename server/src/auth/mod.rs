@@ -16,12 +16,15 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 
 use crate::hex;
+use crate::password::HashMemory;
 use crate::users::Users;
 
 /// Lifetime of a token.
 pub(crate) const TOKEN_LIFE: Duration = Duration::from_secs(12 * 3600);
 /// Most tokens that are valid at a time; the oldest ones go first.
 const MAX_TOKENS: usize = 100_000;
+/// Logins that may run at a time, each in memory of its own.
+const MAX_CORES: usize = 4;
 /// Logins that may wait for a core. Each takes tens of milliseconds.
 const MAX_WAITING: usize = 256;
 /// Longest such wait.
@@ -46,11 +49,13 @@ pub(crate) enum LoginError {
 
 /// Users, tokens and the secret of the cluster. Has no `Debug`.
 pub(crate) struct Auth {
-    users: Arc<Users>,
+    users: Users,
     peer_secret: TokenHash,
     /// Held for map access only.
     tokens: Mutex<Tokens>,
-    cores: Semaphore,
+    cores: Arc<Semaphore>,
+    /// As many as logins ran at a time. Held for access to the list only.
+    memory: Mutex<Vec<HashMemory>>,
     waiting: AtomicUsize,
 }
 
@@ -64,23 +69,36 @@ struct Tokens {
 
 impl Auth {
     pub(crate) fn new(users: Users, peer_secret: &str) -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_CORES);
         Self {
-            users: Arc::new(users),
+            users,
             peer_secret: hash(peer_secret),
             tokens: Mutex::default(),
-            cores: Semaphore::new(cores),
+            cores: Arc::new(Semaphore::new(cores)),
+            memory: Mutex::default(),
             waiting: AtomicUsize::new(0),
         }
     }
 
     /// Exchanges a name and a password for a token.
-    pub(crate) async fn login(&self, name: String, password: String) -> Result<String, LoginError> {
+    pub(crate) async fn login(
+        self: &Arc<Self>,
+        name: String,
+        password: String,
+    ) -> Result<String, LoginError> {
         let _queued = Queued::enter(&self.waiting).ok_or(LoginError::Overloaded)?;
-        let core = tokio::time::timeout(MAX_WAIT, self.cores.acquire()).await;
-        let _core = core.map_err(|_| LoginError::Overloaded)?.map_err(|_| LoginError::Failed)?;
-        let users = Arc::clone(&self.users);
-        let verified = tokio::task::spawn_blocking(move || users.verify(&name, &password));
+        let core = tokio::time::timeout(MAX_WAIT, Arc::clone(&self.cores).acquire_owned()).await;
+        let core = core.map_err(|_| LoginError::Overloaded)?.map_err(|_| LoginError::Failed)?;
+        let auth = Arc::clone(self);
+        // Goes on with its core and its memory when the caller goes away: who connects and
+        // leaves again must not get more of either.
+        let verified = tokio::task::spawn_blocking(move || {
+            let _core = core;
+            let mut memory = auth.memory().pop().unwrap_or_default();
+            let user = auth.users.verify(&name, &password, &mut memory);
+            auth.memory().push(memory);
+            user
+        });
         let user = verified.await.map_err(|_| LoginError::Failed)?.ok_or(LoginError::Refused)?;
         self.issue(user, Instant::now())
     }
@@ -102,6 +120,10 @@ impl Auth {
     pub(crate) fn is_peer(&self, secret: &str) -> bool {
         use subtle::ConstantTimeEq;
         hash(secret).ct_eq(&self.peer_secret).into()
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Vec<HashMemory>> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn tokens(&self) -> MutexGuard<'_, Tokens> {

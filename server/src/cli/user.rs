@@ -7,7 +7,8 @@ use clap::{Args, Subcommand};
 use dfs_proto::name::UserName;
 
 use super::CliError;
-use crate::users::{MAX_PASSWORD_BYTES, Users};
+use crate::password::MAX_PASSWORD_BYTES;
+use crate::users::Users;
 
 #[derive(Subcommand)]
 pub(super) enum UserCommand {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::password::HashMemory;
 use std::os::unix::fs::PermissionsExt;
 
 fn args(dir: &Path) -> DevArgs {
@@ -26,7 +27,7 @@ fn makes_what_four_nodes_and_a_client_need_and_goes_on_with_it() {
     }
     let password = fs::read_to_string(dir.join("alice.pass")).unwrap();
     let users = Users::load(&dir.join("users.yaml")).unwrap();
-    assert!(users.verify("alice", password.trim_end()).is_some());
+    assert!(users.verify("alice", password.trim_end(), &mut HashMemory::default()).is_some());
 
     let before = fs::read(dir.join("dfs1/identity")).unwrap();
     dev(&args(dir)).unwrap();
