@@ -25,6 +25,8 @@ mod peers;
 
 mod node;
 
+mod disk;
+
 mod identity;
 
 mod store;

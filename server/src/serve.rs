@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use dfs_proto::identity::Identity;
 use dfs_proto::wire::pb::dfs_service_server::DfsServiceServer;
 use dfs_proto::wire::pb::peer_service_server::PeerServiceServer;
 use dfs_proto::wire::{
@@ -22,13 +21,12 @@ use tonic_health::server::HealthReporter;
 use crate::auth::Auth;
 use crate::auth::layer::AuthLayer;
 use crate::config::{Config, ConfigError};
-use crate::identity::{DataDir, IdentityError};
-use crate::index::{Index, OpenError};
+use crate::disk::{Disk, DiskError};
+use crate::identity::DataDir;
 use crate::node::{Node, NodeError};
 use crate::peers::{self, StaleDisk};
 use crate::poison::Poison;
 use crate::rpc::{Api, PeerApi};
-use crate::store::ChunkStore;
 use crate::users::{Users, UsersError};
 
 /// How long running requests may take to end once the node stops.
@@ -51,11 +49,7 @@ pub(crate) enum ServeError {
     #[error(transparent)]
     Users(#[from] UsersError),
     #[error(transparent)]
-    Identity(#[from] IdentityError),
-    #[error("{0}; a disk that was lost or damaged needs 'dfsd rejoin'")]
-    Index(#[from] OpenError),
-    #[error("{path}: {source}; a disk that was lost or damaged needs 'dfsd rejoin'")]
-    Store { path: PathBuf, source: std::io::Error },
+    Disk(#[from] DiskError),
     #[error("{0}")]
     Node(#[from] NodeError),
     #[error(
@@ -79,9 +73,7 @@ impl ServeError {
         match self {
             Self::Config(_)
             | Self::Users(_)
-            | Self::Identity(_)
-            | Self::Index(_)
-            | Self::Store { .. }
+            | Self::Disk(_)
             | Self::Bind { .. }
             | Self::Stale(_) => true,
             Self::Node(_) | Self::System(_) | Self::Poisoned(_) | Self::Server(_) => false,
@@ -105,13 +97,7 @@ impl Parts {
     pub(crate) fn open(config: Config) -> Result<Self, ServeError> {
         let secret = config.read_secret()?;
         let users = Users::load(&config.users_file)?;
-        let data_dir = DataDir::open(&config.data_dir)?;
-        let identity = data_dir.identity(&config.cluster, config.node)?;
-        let poison = Poison::default();
-        let index = Index::open(&data_dir.index(), identity.incarnation, poison.clone())?;
-        let store = ChunkStore::open(data_dir.path())
-            .map_err(|source| ServeError::Store { path: config.data_dir.clone(), source })?;
-        let identity = Identity { boot: identity.boot.saturating_add(1), ..identity };
+        let Disk { data_dir, identity, index, store, poison } = Disk::open(&config)?;
         let node = Node::new(identity, index, store, poison.clone(), config.prune_grace)?;
         Ok(Self {
             auth: Arc::new(Auth::new(users, &secret)),
@@ -134,7 +120,7 @@ pub(crate) async fn run(parts: Parts, stop: CancellationToken) -> Result<(), Ser
         tracing::warn!(%bound, "'insecure: true': traffic, passwords included, is not encrypted");
     }
     // Before the first answer: what it promises must not come from an uncounted start.
-    parts.data_dir.write_identity(parts.node.identity())?;
+    parts.data_dir.write_identity(parts.node.identity()).map_err(DiskError::from)?;
     serve(listener, parts, stop).await
 }
 
@@ -244,3 +230,6 @@ macro_rules! reflection {
 
 reflection!(reflection_v1, build_v1, v1);
 reflection!(reflection_v1alpha, build_v1alpha, v1alpha);
+
+#[cfg(test)]
+mod tests;

@@ -12,14 +12,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use dfs_proto::identity::Identity;
 use dfs_proto::manifest::Incarnation;
 
 use crate::config::{Config, ConfigError};
-use crate::identity::{DataDir, IdentityError};
-use crate::index::{Index, OpenError};
+use crate::disk::{Disk, DiskError};
 use crate::serve::ServeError;
-use crate::store::ChunkStore;
 use crate::users::{Users, UsersError};
 
 /// A node of dfs, a file store of four nodes.
@@ -60,9 +57,7 @@ enum CliError {
     #[error(transparent)]
     Users(#[from] UsersError),
     #[error(transparent)]
-    Identity(#[from] IdentityError),
-    #[error(transparent)]
-    Index(#[from] OpenError),
+    Disk(#[from] DiskError),
     #[error(transparent)]
     Serve(#[from] ServeError),
     #[error("{0}")]
@@ -76,12 +71,9 @@ enum CliError {
 impl CliError {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_)
-            | Self::Users(_)
-            | Self::Identity(_)
-            | Self::Index(_)
-            | Self::Io { .. }
-            | Self::Usage(_) => 2,
+            Self::Config(_) | Self::Users(_) | Self::Disk(_) | Self::Io { .. } | Self::Usage(_) => {
+                2
+            }
             Self::Serve(error) if error.needs_operator() => 2,
             Self::Serve(_) | Self::Failed(_) => 1,
         }
@@ -110,21 +102,9 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// Makes a data directory with an index, a store and an identity, in this order: without an
-/// identity nothing else counts.
+/// Makes the data directory of a node.
 fn init(config: &Config) -> Result<(), CliError> {
-    let data_dir = DataDir::create(&config.data_dir)?;
-    let incarnation = Incarnation::new(random()?);
-    let io = |source| CliError::Io { path: config.data_dir.clone(), source };
-    ChunkStore::create(data_dir.path()).map_err(io)?;
-    Index::create(&data_dir.index(), incarnation)?;
-    data_dir.write_identity(&Identity {
-        cluster: config.cluster.clone(),
-        node: config.node,
-        incarnation,
-        boot: 0,
-        rejoining: false,
-    })?;
+    Disk::create(config, Incarnation::new(random()?))?;
     println!(
         "initialised {} for node {} of cluster {}",
         config.data_dir.display(),
@@ -141,21 +121,12 @@ fn check(args: &ConfigArgs) -> Result<(), CliError> {
     let mut note = |outcome: Result<(), String>| mistakes.extend(outcome.err());
     note(config.read_secret().map(drop).map_err(|e| e.to_string()));
     note(Users::load(&config.users_file).map(drop).map_err(|e| e.to_string()));
-    note(check_data_dir(&config).map_err(|e| e.to_string()));
+    note(Disk::check(&config).map_err(|e| e.to_string()));
     if !mistakes.is_empty() {
         return Err(ConfigError { mistakes }.into());
     }
     println!("{}: ok", args.config.display());
     Ok(())
-}
-
-/// A running node holds its lock; its directory is right then.
-fn check_data_dir(config: &Config) -> Result<(), IdentityError> {
-    match DataDir::open(&config.data_dir) {
-        Ok(data_dir) => data_dir.identity(&config.cluster, config.node).map(drop),
-        Err(IdentityError::Locked(_)) => Ok(()),
-        Err(error) => Err(error),
-    }
 }
 
 /// Random bytes from the operating system.

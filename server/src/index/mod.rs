@@ -40,7 +40,7 @@ const SEPARATED_BYTES: u32 = 1024;
 /// Why the index did not do something.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum IndexError {
-    #[error("the index failed: {0}")]
+    #[error("the index failed: {}", plain(.0))]
     Failed(Arc<fjall::Error>),
     #[error("the node takes nothing any more since its disk failed")]
     Poisoned,
@@ -48,6 +48,14 @@ pub(crate) enum IndexError {
     Closed,
     #[error("a row of the index is damaged: {0}")]
     Damaged(#[from] CodecError),
+}
+
+/// The database's own texts are those of `Debug`; most failures are the system's.
+fn plain(error: &fjall::Error) -> String {
+    match error {
+        fjall::Error::Io(error) => error.to_string(),
+        other => other.to_string(),
+    }
 }
 
 impl From<fjall::Error> for IndexError {

@@ -1,0 +1,76 @@
+//! A node's disk as a whole: data directory, identity, index and chunk store. Made once by
+//! `init`, opened by every start.
+
+use std::path::PathBuf;
+
+use dfs_proto::identity::Identity;
+use dfs_proto::manifest::Incarnation;
+
+use crate::config::Config;
+use crate::identity::{DataDir, IdentityError};
+use crate::index::{Index, OpenError};
+use crate::poison::Poison;
+use crate::store::ChunkStore;
+
+/// Why a disk could not be made or opened. Each text ends with what to do.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DiskError {
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error("{0}; a disk that was lost or damaged needs 'dfsd rejoin'")]
+    Index(#[from] OpenError),
+    #[error("{path}: {source}; a disk that was lost or damaged needs 'dfsd rejoin'")]
+    Store { path: PathBuf, source: std::io::Error },
+}
+
+/// The open parts of a disk, and who the node is with it.
+pub(crate) struct Disk {
+    /// Holds the lock on all the rest.
+    pub(crate) data_dir: DataDir,
+    /// This start is counted in it, but on the disk only once it is written there.
+    pub(crate) identity: Identity,
+    pub(crate) index: Index,
+    pub(crate) store: ChunkStore,
+    pub(crate) poison: Poison,
+}
+
+impl Disk {
+    /// Makes a disk with an index, a store and an identity, in this order: without an identity
+    /// nothing else counts.
+    pub(crate) fn create(config: &Config, incarnation: Incarnation) -> Result<(), DiskError> {
+        let data_dir = DataDir::create(&config.data_dir)?;
+        ChunkStore::create(data_dir.path())
+            .map_err(|source| DiskError::Store { path: config.data_dir.clone(), source })?;
+        Index::create(&data_dir.index(), incarnation)?;
+        data_dir.write_identity(&Identity {
+            cluster: config.cluster.clone(),
+            node: config.node,
+            incarnation,
+            boot: 0,
+            rejoining: false,
+        })?;
+        Ok(())
+    }
+
+    /// Opens an existing disk that belongs to this node. Makes nothing that is missing.
+    pub(crate) fn open(config: &Config) -> Result<Self, DiskError> {
+        let data_dir = DataDir::open(&config.data_dir)?;
+        let identity = data_dir.identity(&config.cluster, config.node)?;
+        let poison = Poison::default();
+        let index = Index::open(&data_dir.index(), identity.incarnation, poison.clone())?;
+        let store = ChunkStore::open(data_dir.path())
+            .map_err(|source| DiskError::Store { path: config.data_dir.clone(), source })?;
+        let identity = Identity { boot: identity.boot.saturating_add(1), ..identity };
+        Ok(Self { data_dir, identity, index, store, poison })
+    }
+
+    /// Checks without opening or writing anything that the disk belongs to this node. One in
+    /// use does: the process that has it has checked.
+    pub(crate) fn check(config: &Config) -> Result<(), DiskError> {
+        match DataDir::open(&config.data_dir) {
+            Ok(data_dir) => Ok(data_dir.identity(&config.cluster, config.node).map(drop)?),
+            Err(IdentityError::Locked(_)) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
