@@ -4,7 +4,8 @@
 //! and never asks another node on a client's behalf. Who calls whom, top down: [`cli`] parses
 //! the command line, `serve` runs the gRPC server behind the deny-by-default layer of `auth`,
 //! `rpc` turns messages into calls of `node`, which owns the use cases and joins `store` (chunk
-//! files) with `index` (everything else). `peers` exchanges identities with the other nodes.
+//! files) with `index` (everything else); `disk` opens those. `peers` exchanges identities with
+//! the other nodes.
 //! The rules themselves are in `dfs_proto`.
 
 pub mod cli;

@@ -63,6 +63,8 @@ reasons! {
     DiskFull = "DISK_FULL", ResourceExhausted;
     /// Too many logins wait already.
     Overloaded = "OVERLOADED", ResourceExhausted;
+    /// Nothing came on a stream for too long.
+    StreamIdle = "STREAM_IDLE", DeadlineExceeded;
     /// The node is about to stop.
     ShuttingDown = "SHUTTING_DOWN", Unavailable;
     /// The node's disk was replaced and it may not take part yet.

@@ -11,6 +11,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use clap::Args;
+use dfs_proto::manifest::Incarnation;
 use dfs_proto::name::UserName;
 use dfs_proto::placement::NodeId;
 use rustix::process::{Pid, Signal, kill_process};
@@ -19,8 +20,9 @@ use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
-use super::{CliError, random};
+use super::{CliError, random, say, tell};
 use crate::config::Config;
+use crate::disk::Disk;
 use crate::hex;
 use crate::identity::replace_file;
 use crate::users::Users;
@@ -46,17 +48,13 @@ pub(super) struct DevArgs {
 }
 
 pub(super) fn dev(args: &DevArgs) -> Result<(), CliError> {
-    let dir = Layout { dir: args.dir.clone() };
-    if !dir.is_whole() {
-        dir.make(args.base_port)?;
-    }
-    let configs = NodeId::ALL.map(|node| Config::load(&dir.node_file(node)));
-    for config in configs {
-        let config = config?;
-        println!("node {}: {}", config.node, config.listen);
+    let dir = prepare(args)?;
+    for node in NodeId::ALL {
+        let config = Config::load(&dir.node_file(node))?;
+        say(format_args!("node {node}: {}", config.listen));
     }
     if args.init_only {
-        println!("run the nodes: dfsd dev --dir {}", dir.dir.display());
+        say(format_args!("run the nodes: dfsd dev --dir {}", dir.dir.display()));
         return Ok(());
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -64,6 +62,15 @@ pub(super) fn dev(args: &DevArgs) -> Result<(), CliError> {
         .build()
         .map_err(|error| CliError::Failed(format!("the system gives no threads: {error}")))?;
     runtime.block_on(run_nodes(&dir))
+}
+
+/// Makes the directory, or takes one that was made before.
+fn prepare(args: &DevArgs) -> Result<Layout, CliError> {
+    let dir = Layout { dir: args.dir.clone() };
+    if !dir.is_whole() {
+        dir.make(args.base_port)?;
+    }
+    Ok(dir)
 }
 
 /// The files of a development cluster.
@@ -121,7 +128,8 @@ impl Layout {
                  admin_listen: 127.0.0.1:{admin}\n"
             );
             self.write(&format!("dfs{node}.yaml"), &text)?;
-            super::init(&Config::load(&self.node_file(node))?)?;
+            let config = Config::load(&self.node_file(node))?;
+            Disk::create(&config, Incarnation::new(random()?))?;
         }
         self.write("dfs.yaml", &client)
     }
@@ -179,13 +187,13 @@ async fn run_nodes(dir: &Layout) -> Result<(), CliError> {
             let status = child.wait().await;
             drop(stdin);
             match status {
-                Ok(status) => eprintln!("dfs{node} | ended: {status}"),
-                Err(error) => eprintln!("dfs{node} | ended: {error}"),
+                Ok(status) => tell(format_args!("dfs{node} | ended: {status}")),
+                Err(error) => tell(format_args!("dfs{node} | ended: {error}")),
             }
         });
     }
-    println!("user {USER}; try: dfsctl --config {} list", dir.client_file().display());
-    println!("Ctrl+C stops the nodes");
+    say(format_args!("user {USER}; try: dfsctl --config {} list", dir.client_file().display()));
+    say(format_args!("Ctrl+C stops the nodes"));
     tokio::select! {
         _ = terminate.recv() => {}
         _ = tokio::signal::ctrl_c() => {}
@@ -199,7 +207,7 @@ async fn run_nodes(dir: &Layout) -> Result<(), CliError> {
     }
     if tokio::time::timeout(PATIENCE, wait_for(&mut nodes)).await.is_err() {
         // Dropping what is left kills it.
-        eprintln!("dfsd: some nodes did not stop in time and are killed");
+        tell(format_args!("dfsd: some nodes did not stop in time and are killed"));
     }
     Ok(())
 }
@@ -216,7 +224,7 @@ fn pid(child: &Child) -> Option<Pid> {
 async fn forward(node: NodeId, log: impl AsyncRead + Unpin) {
     let mut lines = BufReader::new(log).lines();
     while let Ok(Some(line)) = lines.next_line().await {
-        eprintln!("dfs{node} | {line}");
+        tell(format_args!("dfs{node} | {line}"));
     }
 }
 

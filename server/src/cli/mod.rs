@@ -8,6 +8,8 @@ mod log;
 mod serve;
 mod user;
 
+use std::fmt::Display;
+use std::io::{Write, stderr, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -95,7 +97,7 @@ pub fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             for line in error.to_string().lines() {
-                eprintln!("dfsd: {line}");
+                tell(format_args!("dfsd: {line}"));
             }
             ExitCode::from(error.exit_code())
         }
@@ -105,12 +107,12 @@ pub fn run() -> ExitCode {
 /// Makes the data directory of a node.
 fn init(config: &Config) -> Result<(), CliError> {
     Disk::create(config, Incarnation::new(random()?))?;
-    println!(
+    say(format_args!(
         "initialised {} for node {} of cluster {}",
         config.data_dir.display(),
         config.node,
         config.cluster
-    );
+    ));
     Ok(())
 }
 
@@ -125,8 +127,18 @@ fn check(args: &ConfigArgs) -> Result<(), CliError> {
     if !mistakes.is_empty() {
         return Err(ConfigError { mistakes }.into());
     }
-    println!("{}: ok", args.config.display());
+    say(format_args!("{}: ok", args.config.display()));
     Ok(())
+}
+
+/// Prints a line of data. A reader that has gone away is none of a node's business.
+fn say(line: impl Display) {
+    let _ = writeln!(stdout(), "{line}");
+}
+
+/// Prints a line for people.
+fn tell(line: impl Display) {
+    let _ = writeln!(stderr(), "{line}");
 }
 
 /// Random bytes from the operating system.

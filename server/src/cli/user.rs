@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use dfs_proto::name::UserName;
 
-use super::CliError;
+use super::{CliError, say};
 use crate::password::MAX_PASSWORD_BYTES;
 use crate::users::Users;
 
@@ -67,7 +67,7 @@ pub(super) fn run(command: UserCommand) -> Result<(), CliError> {
         }
         UserCommand::List(args) => {
             for name in Users::load(&args.users)?.names() {
-                println!("{name}");
+                say(name);
             }
         }
     }

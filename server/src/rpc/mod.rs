@@ -66,7 +66,13 @@ impl DfsService for Api {
         request: Request<pb::AuthenticateRequest>,
     ) -> Answer<pb::AuthenticateResponse> {
         let pb::AuthenticateRequest { user, password } = request.into_inner();
-        let token = self.auth.login(user, password).await.map_err(|error| match error {
+        // What was typed as a name may be a password: only what can be a name is logged.
+        let name = UserName::new(&*user).ok();
+        let token = self.auth.login(user, password).await.inspect_err(|error| {
+            let user = name.as_ref().map(UserName::as_str);
+            tracing::info!(user, %error, "a login failed");
+        });
+        let token = token.map_err(|error| match error {
             LoginError::Refused => Reason::InvalidCredentials.status(INVALID_CREDENTIALS),
             LoginError::Overloaded => Reason::Overloaded.status(error.to_string()),
             LoginError::Failed => Reason::Internal.status(error.to_string()),

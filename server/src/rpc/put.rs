@@ -25,7 +25,7 @@ pub(super) async fn put_chunk(
     let mut putting = api.node.start_put(user);
     loop {
         let next = timeout(MAX_IDLE, stream.message()).await;
-        let next = next.map_err(|_| Status::deadline_exceeded("no message for 30 s"))?;
+        let next = next.map_err(|_| Reason::StreamIdle.status("no message for 30 s"))?;
         match next? {
             Some(request) => take(&mut putting, request).await?,
             None => break,

@@ -10,7 +10,7 @@ fn args(dir: &Path) -> DevArgs {
 fn makes_what_four_nodes_and_a_client_need_and_goes_on_with_it() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    dev(&args(dir)).unwrap();
+    prepare(&args(dir)).unwrap();
     for (node, port) in NodeId::ALL.into_iter().zip(20101..) {
         let config = Config::load(&dir.join(format!("dfs{node}.yaml"))).unwrap();
         assert_eq!(config.node, node);
@@ -30,7 +30,7 @@ fn makes_what_four_nodes_and_a_client_need_and_goes_on_with_it() {
     assert!(users.verify("alice", password.trim_end(), &mut HashMemory::default()).is_some());
 
     let before = fs::read(dir.join("dfs1/identity")).unwrap();
-    dev(&args(dir)).unwrap();
+    prepare(&args(dir)).unwrap();
     assert_eq!(fs::read(dir.join("dfs1/identity")).unwrap(), before, "nothing is made again");
 }
 
@@ -38,7 +38,7 @@ fn makes_what_four_nodes_and_a_client_need_and_goes_on_with_it() {
 fn a_directory_with_other_things_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("thesis.tex"), "").unwrap();
-    let error = dev(&args(dir.path())).unwrap_err();
+    let error = prepare(&args(dir.path())).err().unwrap();
     assert_eq!(error.exit_code(), 2);
     assert!(error.to_string().contains("is not empty"), "{error}");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);

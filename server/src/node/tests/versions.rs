@@ -1,0 +1,92 @@
+//! Commits, fences, removals and what becomes of superseded data.
+
+use super::*;
+
+#[tokio::test]
+async fn a_commit_rests_on_what_is_prepared_and_on_incarnations_that_are_known() {
+    let fixture = Fixture::new();
+    let file = File::new("a", 1, SMALL);
+    assert_eq!(fixture.commit(&file, 5).await, Err(Refused::NotPrepared));
+    fixture.put(&file, &[C1]).await.unwrap();
+    let other = |byte, rejoining| Identity {
+        cluster: ClusterName::new("demo").unwrap(),
+        node: NodeId::N2,
+        incarnation: Incarnation::new([byte; 16]),
+        boot: 1,
+        rejoining,
+    };
+    fixture.node.meet(other(8, false)).await.unwrap();
+    let lost = NodeRef { node: NodeId::N2, incarnation: Incarnation::new([8; 16]) };
+    assert_eq!(fixture.commit(&file, 5).await, Err(Refused::PrepareLost(lost)));
+    // A serving node with another disk is not believed; one that rejoins is.
+    let (meeting, before) = fixture.node.meet(other(9, false)).await.unwrap();
+    assert_eq!(meeting, known::Meeting::Replaced);
+    assert_eq!(before.unwrap().incarnation, Incarnation::new([8; 16]));
+    assert_eq!(fixture.commit(&file, 5).await, Err(Refused::PrepareLost(lost)));
+    fixture.node.meet(other(9, true)).await.unwrap();
+    assert_eq!(fixture.commit(&file, 5).await, Ok(Ack { superseded: false }));
+
+    let fixture = fixture.reopen().await;
+    let remembered = fixture.node.known().peer(NodeId::N2).unwrap();
+    assert_eq!(remembered.incarnation, Incarnation::new([9; 16]));
+}
+
+#[tokio::test]
+async fn a_fenced_upload_is_dropped_with_its_files() {
+    let fixture = Fixture::new();
+    let file = File::new("a", 1, LARGE);
+    fixture.put(&file, &[C1, C2]).await.unwrap();
+    let entry = || vec![(file.path.clone(), file.upload, DropEvidence::NeverCommitted)];
+    let drop_it = || fixture.node.drop_uploads(alice(), entry());
+    assert_eq!(drop_it().await.unwrap(), [Err(Refused::NotFenced)]);
+    let fenced = fixture.node.fence(alice(), vec![(file.path.clone(), file.upload)]).await;
+    assert_eq!(fenced.unwrap(), [Ok(FenceAnswer::Fenced)]);
+    assert_eq!(fixture.files("chunks").len(), 2);
+    assert_eq!(drop_it().await.unwrap(), [Ok(())]);
+    assert_eq!(fixture.files("chunks").len(), 0);
+    assert_eq!(fixture.node.pending_uploads().await.unwrap(), 0);
+    assert_eq!(fixture.commit(&file, 5).await, Err(Refused::Fenced));
+    assert_eq!(fixture.put(&file, &[C1]).await.unwrap()[0].result, Err(Refused::Fenced));
+    let status = fixture.node.upload_status(&alice(), &file.path, file.upload).unwrap();
+    assert!(status.fenced && !status.committed && status.have.is_empty());
+}
+
+#[tokio::test]
+async fn superseded_data_is_pruned_when_the_newer_version_is_confirmed() {
+    for size in [SMALL, LARGE] {
+        let fixture = Fixture::with_grace(Duration::ZERO);
+        let (old, new) = (File::new("a", 1, size), File::new("a", 2, size));
+        for (file, hlc) in [(&old, 5), (&new, 6)] {
+            fixture.put(file, &[C1, C2]).await.unwrap();
+            fixture.commit(file, hlc).await.unwrap();
+        }
+        assert_eq!(fixture.node.prune().await.unwrap(), 0, "not confirmed");
+        assert_eq!(fixture.read(&old, C1).await.unwrap(), old.chunk(C1));
+        let tag = new.order(6).version.tag;
+        fixture.node.confirm(alice(), vec![(new.path.clone(), tag)]).await.unwrap();
+        assert_eq!(fixture.node.prune().await.unwrap(), 1);
+        assert!(fixture.read(&old, C1).await.is_err());
+        assert_eq!(fixture.read(&new, C1).await.unwrap(), new.chunk(C1));
+        assert_eq!(fixture.files("chunks").len(), if size == LARGE { 2 } else { 0 });
+        let stats = fixture.node.stat(alice(), vec![(new.path.clone(), None)], true).await;
+        assert!(stats.unwrap()[0].superseded.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn the_grace_is_kept() {
+    let fixture = Fixture::new();
+    let (old, new) = (File::new("a", 1, SMALL), File::new("a", 2, SMALL));
+    for (file, hlc) in [(&old, 5), (&new, 6)] {
+        fixture.put(file, &[C1]).await.unwrap();
+        fixture.commit(file, hlc).await.unwrap();
+    }
+    let tag = new.order(6).version.tag;
+    fixture.node.confirm(alice(), vec![(new.path.clone(), tag)]).await.unwrap();
+    assert_eq!(fixture.node.prune().await.unwrap(), 0);
+    let stats = fixture.node.stat(alice(), vec![(new.path.clone(), Some(old.upload))], true);
+    let stat = stats.await.unwrap().remove(0);
+    assert_eq!(stat.superseded.len(), 1);
+    assert_eq!(stat.upload_have.unwrap().mask(), 1);
+    assert!(stat.current.unwrap().confirmed);
+}
