@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use argon2::password_hash::PasswordHasher;
+use argon2::{Algorithm, Argon2, Params, Version};
 use tempfile::TempDir;
 
 use crate::api::NodeApi;
@@ -57,14 +59,34 @@ impl Cluster {
         Self::written(programs).started()
     }
 
-    /// The same with no other test beside it.
+    /// Writes a development cluster of which nothing runs.
+    ///
+    /// Its user's password is hashed at next to no cost: a test is not to wait for four logins
+    /// in every command, which are slow on purpose.
+    pub fn written(programs: Programs) -> Self {
+        let cluster = Self::write(programs, Share::one());
+        let text = format!("users:\n- name: {USER}\n  password_hash: {}\n", cluster.cheap_hash());
+        fs::write(cluster.dir().join("users.yaml"), text).expect("dfsd dev made it");
+        cluster
+    }
+
+    /// Starts a development cluster just as `dfsd dev` makes it, with no other test beside it.
     pub fn start_alone(programs: Programs) -> Self {
         Self::write(programs, Share::all()).started()
     }
 
-    /// Writes a development cluster of which nothing runs.
-    pub fn written(programs: Programs) -> Self {
-        Self::write(programs, Share::one())
+    fn cheap_hash(&self) -> String {
+        let params = Params::new(Params::MIN_M_COST, 1, 1, None).expect("the least there is");
+        Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+            .hash_password(self.password().as_bytes())
+            .expect("a password can be hashed")
+            .to_string()
+    }
+
+    /// The password of the development cluster's user.
+    fn password(&self) -> String {
+        let text = fs::read_to_string(self.dir().join("alice.pass")).expect("dfsd dev made it");
+        text.trim_end().to_owned()
     }
 
     fn write(programs: Programs, share: Share) -> Self {
@@ -331,9 +353,7 @@ impl Cluster {
 
     /// Speaks to a node as the user of the development cluster.
     pub async fn api(&self, node: usize) -> NodeApi {
-        let password = fs::read_to_string(self.dir().join("alice.pass"));
-        let password = password.expect("dfsd dev made it");
-        NodeApi::log_in(self.address(node), USER, password.trim_end()).await
+        NodeApi::log_in(self.address(node), USER, &self.password()).await
     }
 
     /// Speaks to a node as another user, made by [`Self::add_user`].

@@ -234,8 +234,8 @@ fn another_users_upload_can_be_neither_read_nor_harmed_by_its_number() {
                 let record = alice.stat(name).await.current.expect("alice has it");
                 let manifest = record.manifest.expect("it is a file");
                 meddle(&mut bob, name, &record.upload_id, manifest.clone()).await;
-                let other_path = "another path of bob's";
-                meddle(&mut bob, other_path, &record.upload_id, manifest).await;
+                let other_path = format!("another path than {name}");
+                meddle(&mut bob, &other_path, &record.upload_id, manifest).await;
                 let after = alice.stat(name).await.current.expect("alice has it");
                 assert_eq!((after.tag, after.have), (record.tag, record.have));
             }

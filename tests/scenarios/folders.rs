@@ -154,11 +154,14 @@ fn what_is_not_there_is_not_found() {
 fn the_prompt_puts_gets_and_lists() {
     let cluster = cluster();
     cluster.file("local file", "typed in");
-    let typed =
-        "help\nput 'local file' remote\nlist\nget remote copy\nget nothing\nnonsense\nquit\n";
-    let shell = cluster.dfsctl().arg("shell").stdin(typed).run();
-    let shell = shell.ok().says("nothing").says("nonsense");
+    let typed = "help\nput 'local file' remote\n\nlist\nget remote copy\nquit\nrm remote\n";
+    let shell = cluster.dfsctl().arg("shell").stdin(typed).run().ok();
     assert!(shell.lines().contains(&"remote"), "{shell}");
     assert_eq!(cluster.read("copy"), b"typed in");
-    assert_eq!(cluster.list(), ["remote"]);
+
+    // It goes on after a mistake, and a script learns of it at the end.
+    let typed = "nonsense\nput 'unclosed\nget nothing\nput 'local file' second\n";
+    let shell = cluster.dfsctl().arg("shell").stdin(typed).run();
+    shell.exits(3).says("nonsense").says("quote").says("nothing not found");
+    assert_eq!(cluster.list(), ["remote", "second"]);
 }

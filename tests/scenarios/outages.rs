@@ -89,7 +89,7 @@ fn every_set_of_live_nodes_does_what_it_should_and_says_so() {
         if let Some(state) = row.state {
             let json = cluster.ctl(["--output", "json", "list", "kept"]).json();
             assert_eq!(json[0]["state"], json!(state), "{context}");
-            assert_eq!(json[0]["unconfirmed"], json!(false), "{context}");
+            assert_eq!(json[0]["unconfirmed"], json!(row.up.len() < 2), "{context}");
             for node in NODES {
                 let answered = !json[0]["nodes"][node - 1].is_null();
                 assert_eq!(answered, row.up.contains(&node), "{context}: {json}");
@@ -128,11 +128,10 @@ fn nodes_that_are_down_are_named() {
     let mut cluster = cluster();
     cluster.put("file", "content");
     cluster.run_without(&[2]);
-    let put = cluster.dfsctl().args(["put", "-", "file"]);
+    let put = cluster.dfsctl().args(["put", "-", "other"]);
     put.stdin("new").run().ok().says("node 2");
     cluster.run_without(&[2, 3]);
-    let get = cluster.ctl(["get", "file", "-"]).exits(5);
-    assert_eq!(get.stdout, b"");
+    let get = cluster.ctl(["get", "file", "copy"]).exits(5);
     get.says("node 2").says("node 3");
 }
 

@@ -48,15 +48,15 @@ fn dfsctl_refuses_what_is_no_path() {
     let cluster = cluster();
     cluster.file("local", "content");
     for trick in tricks() {
-        let commands: [&[&str]; 4] = [
-            &["put", "--", "local", &trick],
+        let commands = [
+            &["put", "--", "local", &trick][..],
             &["get", "--", &trick, "copy"],
             &["rm", "--", &trick],
             &["stat", "--", &trick],
         ];
-        for args in commands {
-            // With a slash at the end a put goes under a folder, and the folder is refused.
-            cluster.dfsctl().args(args).run().exits(2).says("path");
+        for command in commands.map(|args| cluster.dfsctl().args(args).start()) {
+            // Where a put ends in a slash it is the folder that is refused.
+            command.finish().exits(2).says("path");
         }
     }
     for name in [&b"\xff"[..], b"a/\xc3(/b", b"\xed\xa0\x80"] {
