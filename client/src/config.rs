@@ -61,6 +61,8 @@ pub struct Config {
     pub cluster: ClusterName,
     /// `HOST:PORT` of nodes 1 to 4, in order.
     pub nodes: PerNode<String>,
+    /// Where they are written, for messages: `FILE:LINE`.
+    pub nodes_from: String,
     /// The user, if the file names one.
     pub user: Option<UserName>,
     /// A file whose first line is the password.
@@ -74,13 +76,15 @@ impl Config {
             .map_err(|source| ConfigError::Read { path: file.to_owned(), source })?;
         let raw: RawConfig = serde_yaml::from_str(&text)
             .map_err(|source| ConfigError::Syntax { path: file.to_owned(), source })?;
+        let line = text.lines().position(|line| line.starts_with("nodes")).unwrap_or(0) + 1;
+        let nodes_from = format!("{}:{line}", file.display());
         let directory = file.parent().unwrap_or(Path::new(""));
-        Self::check(raw, directory)
+        Self::check(raw, directory, nodes_from)
             .map_err(|mistakes| ConfigError::Values { path: file.to_owned(), mistakes })
     }
 
     /// Reports every mistake, not only the first.
-    fn check(raw: RawConfig, directory: &Path) -> Result<Self, Vec<String>> {
+    fn check(raw: RawConfig, directory: &Path, nodes_from: String) -> Result<Self, Vec<String>> {
         let mut mistakes = Vec::new();
         let cluster = ClusterName::new(&*raw.cluster)
             .map_err(|error| mistakes.push(format!("cluster: {error}")))
@@ -107,7 +111,7 @@ impl Config {
         match (cluster, nodes, mistakes.is_empty()) {
             (Some(cluster), Some(nodes), true) => {
                 let password_file = raw.password_file.map(|file| directory.join(file));
-                Ok(Self { cluster, nodes, user, password_file })
+                Ok(Self { cluster, nodes, nodes_from, user, password_file })
             }
             _ => Err(mistakes),
         }

@@ -111,8 +111,16 @@ pub enum Error {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The configuration's addresses do not fit the nodes that answer there. Nothing was done.
-    #[error("{0}; put the addresses under 'nodes' into the order of the nodes' positions")]
-    WrongNode(NodeError),
+    #[error(
+        "{nodes_from}: {error}; write the addresses of 'nodes' in the order of the nodes' \
+         positions, all of one cluster"
+    )]
+    WrongNode {
+        /// Where the addresses are written.
+        nodes_from: String,
+        /// What was found.
+        error: NodeError,
+    },
     /// A remote path is not valid.
     #[error("{path:?} is no remote path: {source}")]
     Name {

@@ -111,7 +111,8 @@ impl Client {
         let errors: Vec<NodeError> = nodes.connect().await.into_iter().flatten().collect();
         let wrong = |error: &&NodeError| matches!(error.cause, Cause::WrongNode { .. });
         if let Some(wrong) = errors.iter().find(wrong) {
-            return Err(Error::WrongNode(wrong.clone()));
+            let nodes_from = config.nodes_from.clone();
+            return Err(Error::WrongNode { nodes_from, error: wrong.clone() });
         }
         if errors.len() == 4 && errors.iter().any(|error| error.cause == Cause::Credentials) {
             return Err(Error::Credentials);

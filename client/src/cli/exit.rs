@@ -38,7 +38,7 @@ impl From<Exit> for ExitCode {
 impl From<&Error> for Exit {
     fn from(error: &Error) -> Self {
         match error {
-            Error::Config(_) | Error::WrongNode(_) | Error::Name { .. } => Self::Usage,
+            Error::Config(_) | Error::WrongNode { .. } | Error::Name { .. } => Self::Usage,
             Error::NotFound { .. } => Self::NotFound,
             Error::Credentials => Self::Credentials,
             Error::Unavailable { .. } | Error::Incomplete { .. } | Error::Unconfirmed { .. } => {
