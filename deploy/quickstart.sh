@@ -3,6 +3,9 @@
 #
 #   ./deploy/quickstart.sh [FILE…]      without a FILE: the two samples beside this script
 #
+# It shows each command before it runs it. Where it has built dfsd and dfsctl (in target/, or
+# where CARGO_TARGET_DIR points to), the same commands can be typed.
+#
 # Everything happens in a temporary directory that is removed at the end; nothing keeps
 # running. Exit code 0 means that every file came back as it was.
 set -euo pipefail
@@ -133,7 +136,7 @@ await() {
 # Ends a node as a power cut would.
 crash() {
   local node=$1
-  echo "\$ kill -9 PID_OF_NODE_$node"
+  echo "\$ kill -9 ${pids[node]}   # node $node"
   kill -KILL "${pids[node]}"
   wait "${pids[node]}" 2>/dev/null || true
   pids[node]=''
@@ -185,7 +188,13 @@ await 1
 await 3
 crash 1
 crash 2
-run dfsctl list
+run dfsctl list | tee listing
+for file in "${files[@]}"; do
+  if ! grep -qxF -- "$(basename -- "$file") [incomplete]" listing; then
+    echo "quickstart: $file should be listed as [incomplete]" >&2
+    exit 1
+  fi
+done
 
 say "Every file was stored, survived the loss of two nodes and came back as it was."
 echo "The last listing says what a reader would find now: [incomplete], until node 1 or 2 is back."

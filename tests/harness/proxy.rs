@@ -18,6 +18,8 @@ pub enum Mode {
     Close,
     /// Keeps connections open and passes nothing on any more.
     Swallow,
+    /// Keeps connections open and what comes through them for later.
+    Hold,
 }
 
 /// A proxy in front of one node. Ends with all its connections when dropped.
@@ -167,6 +169,9 @@ fn copy(
 ) {
     let mut buffer = vec![0; 64 << 10];
     while let Ok(count @ 1..) = from.read(&mut buffer) {
+        while state.mode() == Mode::Hold && !state.over.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         let started = Instant::now();
         if state.mode() == Mode::Swallow {
             continue;

@@ -48,7 +48,7 @@ fn mistakes_in_a_nodes_configuration_are_named() {
         ("no mapping", &|f| replace(f, "just a sentence\n"), &["dfs1.yaml"]),
         ("unknown key", &|f| set_key(f, "colour", "blue"), &["dfs1.yaml:", "colour"]),
         ("missing key", &|f| without(f, "data_dir"), &["dfs1.yaml", "data_dir"]),
-        ("position", &|f| set_key(f, "node", "5"), &["dfs1.yaml", "node", "5"]),
+        ("position", &|f| set_key(f, "node", "5"), &["dfs1.yaml:", "node:", "1, 2, 3 or 4"]),
         ("address", &|f| set_key(f, "listen", "here"), &["dfs1.yaml", "listen", "here"]),
         ("peers", &|f| set_key(f, "peers", "[127.0.0.1:1]"), &["dfs1.yaml", "peers"]),
         ("grace", &|f| set_key(f, "prune_grace", "soon"), &["dfs1.yaml", "prune_grace", "soon"]),

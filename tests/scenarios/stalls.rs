@@ -109,6 +109,36 @@ fn a_node_that_swallows_everything_is_left_out() {
 }
 
 #[test]
+fn nodes_that_are_needed_are_waited_for_while_they_may_answer() {
+    let cluster = cluster();
+    prepare(&cluster);
+    let slow = [3, 4].map(|node| Proxy::to(cluster.address(node)));
+    let [first, second, ..] = cluster.addresses();
+    let addresses = [first, second, slow[0].address(), slow[1].address()];
+    let config = cluster.client_config_with("slow.yaml", addresses);
+    slow.iter().for_each(|proxy| proxy.set(Mode::Hold));
+
+    // Nodes 1 and 2 can tell which version counts, but have no whole copy of it.
+    let run = |args: &[&str]| cluster.dfsctl().arg("--config").arg(&config).args(args).start();
+    let mut running = [
+        run(&["get", "kept", "-"]),
+        run(&["get", "large", "copy"]),
+        run(&["put", "-", "overwritten"]),
+        run(&["--output", "json", "list", "kept"]),
+    ];
+    // As slow as a node is that has many logins to check.
+    std::thread::sleep(Duration::from_secs(4));
+    for command in &mut running {
+        assert!(command.is_running(), "it has not given up");
+    }
+    slow.iter().for_each(|proxy| proxy.set(Mode::Forward));
+    let done = running.map(|command| command.finish().ok());
+    assert!(done[0].stdout == noise(1, 1000));
+    assert!(cluster.read("copy") == noise(2, 9 << 20));
+    assert_eq!(done[3].json()[0]["state"], serde_json::json!("complete"));
+}
+
+#[test]
 fn with_all_nodes_stopped_every_command_gives_up() {
     let cluster = cluster();
     cluster.put("file", "content");
