@@ -1,6 +1,7 @@
 //! The writer: one thread that runs all transactions in turn and makes whole groups of them
 //! durable with one sync.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -141,19 +142,28 @@ impl<'a> Group<'a> {
     }
 }
 
-/// Trips the flag if the thread ends by a panic: no answer may come from a dead writer.
-struct TripOnPanic<'a>(&'a Poison);
-
-impl Drop for TripOnPanic<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.trip("the index writer panicked");
+fn run(database: &Database, mut queue: mpsc::Receiver<Message>, poison: &Poison) {
+    let work = AssertUnwindSafe(|| work_off(database, &mut queue, poison));
+    if catch_unwind(work).is_err() {
+        poison.trip("the index writer panicked");
+        // Whoever waits must learn that nothing comes: an answer's sender that stayed in the
+        // queue would let him wait for ever.
+        while let Some(message) = queue.blocking_recv() {
+            match message {
+                Message::Change(job) => drop(job),
+                Message::Stop => queue.close(),
+            }
         }
+    }
+    if !poison.is_tripped()
+        && let Err(error) = database.sync()
+    {
+        poison.trip(error);
     }
 }
 
-fn run(database: &Database, mut queue: mpsc::Receiver<Message>, poison: &Poison) {
-    let _guard = TripOnPanic(poison);
+/// Commits group after group until the queue is closed and empty.
+fn work_off(database: &Database, queue: &mut mpsc::Receiver<Message>, poison: &Poison) {
     while let Some(message) = queue.blocking_recv() {
         let mut group = Group::new(database);
         let mut replies = Vec::new();
@@ -167,11 +177,6 @@ fn run(database: &Database, mut queue: mpsc::Receiver<Message>, poison: &Poison)
             next = group.has_room().then(|| queue.try_recv().ok()).flatten();
         }
         finish(group, replies, poison);
-    }
-    if !poison.is_tripped()
-        && let Err(error) = database.sync()
-    {
-        poison.trip(error);
     }
 }
 

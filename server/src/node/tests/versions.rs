@@ -42,6 +42,8 @@ async fn a_fenced_upload_is_dropped_with_its_files() {
     let fenced = fixture.node.fence(alice(), vec![(file.path.clone(), file.upload)]).await;
     assert_eq!(fenced.unwrap(), [Ok(FenceAnswer::Fenced)]);
     assert_eq!(fixture.files("chunks").len(), 2);
+    let held = fixture.put(&file, &[C1]).await.unwrap().remove(0);
+    assert_eq!(held.result, Err(Refused::Fenced), "though the chunk is here");
     assert_eq!(drop_it().await.unwrap(), [Ok(())]);
     assert_eq!(fixture.files("chunks").len(), 0);
     assert_eq!(fixture.node.pending_uploads().await.unwrap(), 0);
