@@ -81,13 +81,9 @@ impl NodeApi {
 
     /// Sends bytes that the generated client would not send, as one unary request.
     pub async fn send_raw(&self, method: &str, message: Vec<u8>) -> Result<Vec<u8>, Status> {
-        let service = InterceptedService::new(self.channel.clone(), self.bearer.clone());
-        let mut grpc = Grpc::new(service);
-        grpc.ready().await.expect("the connection is up");
-        let path = format!("/dfs.v1.DfsService/{method}");
-        let path: PathAndQuery = path.parse().expect("a path");
-        let answer = grpc.unary(Request::new(message), path, RawCodec).await?;
-        Ok(answer.into_inner())
+        let mut request = Request::new(message);
+        request.metadata_mut().insert("authorization", self.bearer.0.clone());
+        send(self.channel.clone(), &format!("/dfs.v1.DfsService/{method}"), request).await
     }
 
     /// What the node knows of a path.
@@ -98,6 +94,24 @@ impl NodeApi {
         let [stat] = <[pb::PathStat; 1]>::try_from(answer.stats).expect("one answer");
         stat
     }
+}
+
+/// Sends bytes as a stream of one message to any method of any service, without a token, and
+/// returns the first message of the answer.
+pub async fn send_raw(channel: Channel, path: &str, message: Vec<u8>) -> Result<Vec<u8>, Status> {
+    send(channel, path, Request::new(message)).await
+}
+
+/// On the wire a unary call is a stream of one message in each direction.
+async fn send(channel: Channel, path: &str, request: Request<Vec<u8>>) -> Result<Vec<u8>, Status> {
+    let mut grpc = Grpc::new(channel);
+    grpc.ready().await.expect("the connection is up");
+    let path: PathAndQuery = path.parse().expect("a path");
+    let (metadata, extensions, message) = request.into_parts();
+    let stream = Request::from_parts(metadata, extensions, tokio_stream::once(message));
+    let answer = grpc.streaming(stream, path, RawCodec).await?;
+    let first = answer.into_inner().message().await?;
+    first.ok_or_else(|| Status::internal("an answer without a message"))
 }
 
 /// Connects to a node; nothing is sent yet.

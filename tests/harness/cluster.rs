@@ -223,7 +223,7 @@ impl Cluster {
 
     /// Starts a node and waits until it answers.
     pub fn start_node(&mut self, node: usize) {
-        self.launch(node);
+        self.nodes[node - 1] = Some(self.launch(node));
         self.await_ready(node);
     }
 
@@ -233,7 +233,7 @@ impl Cluster {
         down.for_each(|node| self.kill(node));
         let absent = |node: &usize| self.nodes[node - 1].is_none();
         let starting: Vec<usize> = live.iter().copied().filter(absent).collect();
-        starting.iter().for_each(|node| self.launch(*node));
+        starting.iter().for_each(|node| self.nodes[node - 1] = Some(self.launch(*node)));
         starting.iter().for_each(|node| self.await_ready(*node));
     }
 
@@ -284,7 +284,8 @@ impl Cluster {
         self.dir.path().join(format!("node{node}.log"))
     }
 
-    fn launch(&mut self, node: usize) {
+    /// Starts a node that is not expected to stay, for the caller to watch.
+    pub fn launch(&self, node: usize) -> Process {
         let mut options = OpenOptions::new();
         let log = options.append(true).create(true).open(self.log_file(node));
         let log = log.expect("a log file");
@@ -293,7 +294,18 @@ impl Cluster {
         command.current_dir(self.dir.path()).stdin(Stdio::null());
         command.stdout(log.try_clone().expect("a file descriptor"));
         command.stderr(log).env_remove("RUST_LOG");
-        self.nodes[node - 1] = Some(Process::spawn(format!("node {node}"), &mut command));
+        Process::spawn(format!("node {node}"), &mut command)
+    }
+
+    /// Starts the four nodes as children of one `dfsd dev`.
+    pub fn launch_dev(&self) -> Process {
+        let log = File::create(self.dir.path().join("dev.log")).expect("a log file");
+        let mut command = Command::new(self.programs.dfsd);
+        command.arg("dev").arg("--dir").arg(self.dir());
+        command.args(["--base-port", &self.ports.base().to_string()]);
+        command.current_dir(self.dir.path()).stdin(Stdio::null());
+        command.stdout(log.try_clone().expect("a file descriptor")).stderr(log);
+        Process::spawn("dfsd dev", &mut command)
     }
 
     /// Waits until a node answers; it binds its port no sooner.

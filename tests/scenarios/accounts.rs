@@ -250,6 +250,42 @@ fn another_users_upload_can_be_neither_read_nor_harmed_by_its_number() {
 }
 
 #[test]
+fn users_are_added_changed_and_removed() {
+    let mut cluster = cluster_of_two();
+    cluster.dfsctl_as("bob").args(["put", "-", "mine"]).stdin("x").run().ok();
+    let users = cluster.dir().join("users.yaml");
+    let users = users.to_str().expect("UTF-8");
+    let user = |cluster: &Cluster, args: [&str; 2], input: &str| {
+        let more = ["--users", users, "--password-stdin"];
+        let more = if input.is_empty() { &more[..2] } else { &more };
+        let all = ["user"].into_iter().chain(args).chain(more.iter().copied());
+        cluster.dfsd_with_input(all, input)
+    };
+    let (listed, names) = cluster.dfsd(["user", "list", "--users", users]);
+    assert!(listed.success(), "{names}");
+    assert_eq!(names.lines().collect::<Vec<_>>(), ["alice", "bob"]);
+    let (again, said) = user(&cluster, ["add", "bob"], "x");
+    assert!(!again.success() && said.contains("bob"), "{said}");
+    let (odd, said) = user(&cluster, ["add", "../bob"], "x");
+    assert!(!odd.success(), "{said}");
+
+    assert!(user(&cluster, ["passwd", "bob"], "another").0.success());
+    cluster.run_only(&[]);
+    cluster.run_only(&NODES);
+    cluster.dfsctl_as("bob").arg("list").run().exits(4);
+    let bob = cluster.dfsctl().args(["--user", "bob"]).env("DFS_PASSWORD", "another");
+    assert_eq!(bob.arg("list").run().ok().lines(), ["mine"]);
+
+    assert!(user(&cluster, ["remove", "bob"], "").0.success());
+    cluster.run_only(&[]);
+    cluster.run_only(&NODES);
+    let bob = cluster.dfsctl().args(["--user", "bob"]).env("DFS_PASSWORD", "another");
+    bob.arg("list").run().exits(4);
+    let text = fs::read_to_string(users).expect("it is there");
+    assert!(!text.contains("another") && !text.contains("password\n"), "only hashes: {text}");
+}
+
+#[test]
 fn a_token_is_good_for_its_node_only() {
     let cluster = cluster();
     block_on(async {

@@ -47,6 +47,31 @@ fn nothing_but_logging_in_works_without_a_token() {
 }
 
 #[test]
+fn health_and_reflection_are_open_to_all() {
+    use tonic_health::pb::health_check_response::ServingStatus;
+    use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+    let cluster = cluster();
+    block_on(async {
+        let channel = connect(cluster.address(1)).await;
+        let mut health = HealthClient::new(channel.clone());
+        for service in ["", "dfs.v1.DfsService"] {
+            let request = HealthCheckRequest { service: service.to_owned() };
+            let answer = health.check(request).await.expect("an answer").into_inner();
+            assert_eq!(answer.status(), ServingStatus::Serving, "{service:?}");
+        }
+        for version in ["v1", "v1alpha"] {
+            // A request for the list of services: field 7, one empty string.
+            let method =
+                format!("/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo");
+            let answer = harness::api::send_raw(channel.clone(), &method, vec![0x3a, 0]).await;
+            let answer = answer.expect("an answer");
+            let answer = String::from_utf8_lossy(&answer);
+            assert!(answer.contains("dfs.v1.DfsService"), "{version}: {answer}");
+        }
+    });
+}
+
+#[test]
 fn the_peers_service_takes_no_users_token() {
     let cluster = cluster();
     block_on(async {

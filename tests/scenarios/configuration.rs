@@ -100,10 +100,12 @@ fn a_port_in_use_is_named() {
     let _taken = TcpListener::bind(address).expect("the port is ours");
     let config = cluster.node_config(3);
     let config = config.to_str().expect("UTF-8");
+    let identity = cluster.data_dir(3).join("identity");
+    let before = fs::read(&identity).expect("dfsd dev made it");
     let (status, said) = cluster.dfsd(["serve", "--config", config]);
     assert_eq!(status.code(), Some(2), "{said}");
-    assert!(said.contains(&address.to_string()), "{said}");
-    assert!(said.contains("in use"), "{said}");
+    assert!(said.contains(&address.to_string()) && said.contains("in use"), "{said}");
+    assert_eq!(fs::read(&identity).expect("it stays"), before, "it was no start");
 }
 
 #[test]

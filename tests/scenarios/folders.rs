@@ -127,6 +127,19 @@ fn links_and_special_files_are_skipped_and_named() {
 }
 
 #[test]
+fn a_folder_is_never_fetched_out_of_its_target() {
+    let cluster = cluster();
+    cluster.put("folder/link/file", "content");
+    cluster.put("folder/other", "content");
+    let [outside, target] = ["outside", "target"].map(|name| cluster.work_dir().join(name));
+    fs::create_dir(&outside).and_then(|()| fs::create_dir(&target)).expect("new directories");
+    symlink("../outside", target.join("link")).expect("a new link");
+    cluster.ctl(["get", "-r", "folder", "target"]).exits(8).says("link");
+    assert_eq!(files(&outside), [""; 0], "nothing went through the link");
+    assert_eq!(cluster.read("target/other"), b"content");
+}
+
+#[test]
 fn of_several_files_the_good_ones_are_stored_and_the_others_named() {
     let cluster = cluster();
     cluster.file("a", "a");

@@ -3,8 +3,8 @@
 //! Every test has a cluster of its own and may run beside any other. In reading order: what a
 //! put leaves on the nodes and what a get brings back ([`placement`], [`contents`], [`names`],
 //! [`folders`], [`listing`], [`traffic`]), nodes that are gone or come back ([`outages`],
-//! [`losses`], [`removal`], [`restarts`]), nodes that are neither ([`stalls`]), clients in
-//! each other's way or gone ([`races`], [`interruptions`], [`crowd`]), who may do what
+//! [`losses`], [`removal`], [`restarts`]), disks that fail ([`damage`]), nodes that neither
+//! answer nor refuse ([`stalls`]), clients in each other's way or gone ([`races`], [`interruptions`], [`crowd`]), who may do what
 //! ([`accounts`], [`api`], [`paths`], [`configuration`]), and what it costs ([`memory`]).
 //! [`tidy`] reads the sources.
 
@@ -27,6 +27,8 @@ mod losses;
 mod removal;
 
 mod restarts;
+
+mod damage;
 
 mod stalls;
 

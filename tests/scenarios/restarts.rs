@@ -1,12 +1,14 @@
 //! Nodes that crash, stop and come back.
 
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use harness::cluster::{NODES, STOP_LIMIT};
 use harness::content::noise;
-use harness::{Proxy, wait};
+use harness::process::Signal;
+use harness::{Cluster, Proxy, wait};
 
-use crate::cluster;
+use crate::{PROGRAMS, cluster};
 
 #[test]
 fn what_was_acknowledged_is_there_after_all_nodes_crashed() {
@@ -70,6 +72,53 @@ fn a_node_asked_to_end_does_not_wait_for_a_slow_client() {
     put.finish().ok();
     cluster.run_without(&[2, 4]);
     assert!(cluster.get("large") == noise(1, 64 << 20));
+}
+
+#[test]
+fn a_node_asked_twice_to_end_ends_at_once() {
+    let cluster = cluster();
+    cluster.file("large", noise(1, 64 << 20));
+    let proxies = Proxy::to_all(cluster.addresses());
+    let addresses = proxies.each_ref().map(Proxy::address);
+    let config = cluster.client_config_with("slow.yaml", addresses);
+    proxies.iter().for_each(|proxy| proxy.pace(1 << 20));
+    let put = cluster.dfsctl().arg("--config").arg(config);
+    let put = put.args(["put", "large"]).start();
+    wait::until_true("bytes flow", Duration::from_secs(60), || proxies[0].to_node() > 1 << 20);
+    let node = cluster.process(1);
+    node.signal(Signal::TERM);
+    wait::until_true("it takes no more connections", Duration::from_secs(10), || {
+        TcpStream::connect(cluster.address(1)).is_err()
+    });
+    node.signal(Signal::TERM);
+    wait::until_true("it has ended", Duration::from_secs(2), || node.peak_memory_kib().is_none());
+    put.kill();
+}
+
+/// The nodes that `dfsd dev` runs, by whether they listen.
+fn listening(cluster: &Cluster) -> usize {
+    let up = |address: &SocketAddr| TcpStream::connect(address).is_ok();
+    cluster.addresses().iter().filter(|address| up(address)).count()
+}
+
+#[test]
+fn a_development_cluster_runs_and_ends_as_one() {
+    let cluster = Cluster::written(PROGRAMS);
+    let limit = Duration::from_secs(30);
+    for (round, signal) in [Signal::TERM, Signal::INT, Signal::KILL].into_iter().enumerate() {
+        let mut dev = cluster.launch_dev();
+        wait::until_true("four nodes listen", limit, || {
+            assert_eq!(dev.ended(), None, "dfsd dev ended at its start");
+            listening(&cluster) == 4
+        });
+        cluster.put(&format!("file-{round}"), "content");
+        assert_eq!(cluster.list().len(), round + 1);
+        dev.signal(signal);
+        let status = dev.wait(limit);
+        let expected = if signal == Signal::KILL { None } else { Some(0) };
+        assert_eq!(status.code(), expected, "after {signal:?}");
+        wait::until_true("no node listens", limit, || listening(&cluster) == 0);
+    }
 }
 
 #[test]

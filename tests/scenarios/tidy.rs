@@ -1,62 +1,189 @@
-//! The sources keep to the map: who may import what.
+//! The sources keep to the map in ARCHITECTURE.md: who may import what.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use harness::content::files;
 
-/// A word in the code, and the files in which it may appear.
-struct Rule {
-    crate_dir: &'static str,
+/// Words, and the modules of a crate in which alone they may appear.
+struct Reserved {
+    sources: &'static str,
     words: &'static [&'static str],
-    allowed: &'static [&'static str],
+    modules: &'static [&'static str],
     why: &'static str,
 }
 
-const RULES: &[Rule] = &[
-    Rule {
-        crate_dir: "server/src",
+const RESERVED: &[Reserved] = &[
+    Reserved {
+        sources: "proto/src",
+        words: &["tonic", "prost", "http::", "bytes::"],
+        modules: &["wire"],
+        why: "the rules and the machines know no wire",
+    },
+    Reserved {
+        sources: "proto/src",
+        words: &["std::fs", "std::net", "std::thread", "SystemTime", "Instant::now", "getrandom"],
+        modules: &[],
+        why: "the rules and the machines do no I/O, read no clock and draw no random numbers",
+    },
+    Reserved {
+        sources: "server/src",
+        words: &["tonic::", "tonic_health::", "tonic_reflection::"],
+        modules: &["auth/layer", "serve", "rpc", "peers"],
+        why: "gRPC stays at the edge of a node",
+    },
+    Reserved {
+        sources: "server/src",
         words: &["fjall::"],
-        allowed: &["index"],
+        modules: &["index"],
         why: "one module knows the index crate",
     },
-    Rule {
-        crate_dir: "server/src",
+    Reserved {
+        sources: "server/src",
+        words: &["std::fs", "tokio::fs", "rustix::fs"],
+        modules: &["store", "identity", "users", "config", "cli/dev"],
+        why: "chunks are the store's, and every other file has one owner",
+    },
+    Reserved {
+        sources: "server/src",
         words: &["dfs_client"],
-        allowed: &[],
+        modules: &[],
         why: "server and client never import each other",
     },
-    Rule {
-        crate_dir: "client/src",
+    Reserved {
+        sources: "client/src",
         words: &["dfs_server"],
-        allowed: &[],
+        modules: &[],
         why: "server and client never import each other",
+    },
+    Reserved {
+        sources: "client/src",
+        words: &["tonic::"],
+        modules: &["connect", "look", "transfer"],
+        why: "gRPC stays where connections are made and streams are read",
+    },
+    Reserved {
+        sources: "client/src",
+        words: &["std::fs", "tokio::fs"],
+        modules: &["source", "sink", "config", "cli/put", "cli/get"],
+        why: "local files are read and written in one place each",
+    },
+    Reserved {
+        sources: "client/src",
+        words: &["clap", "indicatif", "rustyline", "println!"],
+        modules: &["cli"],
+        why: "the library talks to programs, not to people",
     },
 ];
 
+/// The modules of a crate from top to bottom: each may import from those below it only.
+const LAYERS: &[(&str, &[&[&str]])] = &[
+    (
+        "server/src",
+        &[
+            &["cli"],
+            &["serve"],
+            &["rpc", "peers"],
+            &["auth", "node", "disk"],
+            &["store", "index", "users"],
+            &["config", "identity", "password", "chunk_key", "codec", "poison"],
+            &["hex"],
+        ],
+    ),
+    (
+        "client/src",
+        &[
+            &["cli"],
+            &["put", "get", "list", "remove", "info"],
+            &["look", "transfer"],
+            &["nodes"],
+            &["upload", "lane"],
+            &["connect", "source", "sink"],
+            &["error"],
+            &["config", "random"],
+        ],
+    ),
+];
+
+struct Source {
+    /// Path of the module below the crate's sources, without `.rs` and `/mod`.
+    module: String,
+    /// Line numbers and lines, without comments and without the tests at the end.
+    code: Vec<(usize, String)>,
+}
+
+fn sources(dir: &str) -> Vec<Source> {
+    let root: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(dir);
+    let names = files(&root).into_iter().filter(|name| name.ends_with(".rs"));
+    let is_test = |name: &String| name.split(['/', '.']).any(|part| part == "tests");
+    let found: Vec<Source> = names
+        .filter(|name| !is_test(name))
+        .map(|name| Source {
+            code: code(&fs::read_to_string(root.join(&name)).expect("a source is text")),
+            module: name.trim_end_matches(".rs").trim_end_matches("/mod").to_owned(),
+        })
+        .collect();
+    assert!(!found.is_empty(), "{dir} has sources");
+    found
+}
+
+fn code(text: &str) -> Vec<(usize, String)> {
+    let numbered = text.lines().enumerate().map(|(index, line)| (index + 1, line));
+    let product = numbered.take_while(|(_, line)| !line.starts_with("#[cfg(test)]"));
+    let bare = |line: &str| line.split("//").next().unwrap_or_default().to_owned();
+    product.map(|(number, line)| (number, bare(line))).collect()
+}
+
+/// Whether `module` is `root` or inside of it.
+fn is_in(module: &str, root: &str) -> bool {
+    module.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 #[test]
-fn imports_point_one_way() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+fn libraries_are_used_only_where_they_belong() {
     let mut broken = Vec::new();
-    for rule in RULES {
-        let dir = root.join(rule.crate_dir);
-        let sources = files(&dir);
-        assert!(!sources.is_empty(), "{} has sources", rule.crate_dir);
-        for file in sources.iter().filter(|file| file.ends_with(".rs")) {
-            let module = file.trim_end_matches(".rs");
-            let allowed = |prefix: &&str| {
-                module == *prefix
-                    || module.strip_prefix(*prefix).is_some_and(|rest| rest.starts_with('/'))
-            };
-            if rule.allowed.iter().any(allowed) {
+    for rule in RESERVED {
+        let mut used = false;
+        for source in sources(rule.sources) {
+            let allowed = rule.modules.iter().any(|root| is_in(&source.module, root));
+            for (number, line) in source.code {
+                let found = rule.words.iter().any(|word| line.contains(word));
+                used |= found;
+                if found && !allowed {
+                    let place = format!("{}/{}:{number}", rule.sources, source.module);
+                    broken.push(format!("{place}: `{}`: {}", line.trim(), rule.why));
+                }
+            }
+        }
+        let stale = !used && !rule.modules.is_empty();
+        assert!(!stale, "{:?} are nowhere in {}", rule.words, rule.sources);
+    }
+    assert!(broken.is_empty(), "\n{}", broken.join("\n"));
+}
+
+#[test]
+fn imports_point_downwards() {
+    let mut broken = Vec::new();
+    for (dir, layers) in LAYERS {
+        let layer_of = |module: &str| layers.iter().position(|layer| layer.contains(&module));
+        for Source { module, code } in sources(dir) {
+            let own = module.split('/').next().unwrap_or_default();
+            if matches!(own, "lib" | "main") {
                 continue;
             }
-            let text = fs::read_to_string(dir.join(file)).expect("a source is text");
-            for (number, line) in text.lines().enumerate() {
-                let code = line.split("//").next().unwrap_or_default();
-                if rule.words.iter().any(|word| code.contains(word)) {
-                    let place = format!("{}/{file}:{}", rule.crate_dir, number + 1);
-                    broken.push(format!("{place}: `{}`: {}", line.trim(), rule.why));
+            let Some(layer) = layer_of(own) else {
+                broken.push(format!("{dir}/{module}: has no place among the layers"));
+                continue;
+            };
+            for (number, line) in code {
+                let names = line.split("crate::").skip(1);
+                let names =
+                    names.map(|rest| rest.split(|c: char| c != '_' && !c.is_alphanumeric()));
+                for name in names.filter_map(|mut words| words.next()) {
+                    let upward = layer_of(name).is_some_and(|other| other <= layer);
+                    if upward && name != own {
+                        broken.push(format!("{dir}/{module}:{number}: imports {name}"));
+                    }
                 }
             }
         }
