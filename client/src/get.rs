@@ -202,6 +202,7 @@ impl Get {
         let (x, pair) = (manifest.x(), self.options.pair);
         let used = |id: NodeId| pair.is_none_or(|pair| pair.contains(id));
         look.linger(LINGER, |id| used(id) && !home_chunks(x, id).is_empty()).await;
+        look.await_chunks(version, used).await;
         let mut here = look.take_chunks(version.upload);
         let have = look.have(version);
         let sources = NodeId::ALL.map(|id| match have[id.index()] {

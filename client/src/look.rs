@@ -96,6 +96,27 @@ impl Look {
         }
     }
 
+    /// After the decision: waits until the nodes that are `wanted` as sources and have answered
+    /// hold every chunk of `version`, or none of them is left to answer. A node that is slow to
+    /// log in may have what the others lack; each answer has a deadline of its own.
+    pub(crate) async fn await_chunks(
+        &mut self,
+        version: &Version,
+        wanted: impl Fn(NodeId) -> bool,
+    ) {
+        let sources = || NodeId::ALL.into_iter().filter(|id| wanted(*id));
+        loop {
+            let have = self.have(version);
+            let held = sources()
+                .filter_map(|id| have[id.index()])
+                .fold(ChunkSet::EMPTY, ChunkSet::union);
+            let waiting = sources().any(|id| self.machine.waiting(id));
+            if held == ChunkSet::ALL || !waiting || self.step().await.is_none() {
+                return;
+            }
+        }
+    }
+
     /// Handles one answer: `None` when none is open, `Some(Some(_))` at the decision.
     async fn step(&mut self) -> Option<Option<Outcome>> {
         let (event, error, inbound) = self.open.next().await?;
