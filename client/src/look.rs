@@ -107,9 +107,8 @@ impl Look {
         let sources = || NodeId::ALL.into_iter().filter(|id| wanted(*id));
         loop {
             let have = self.have(version);
-            let held = sources()
-                .filter_map(|id| have[id.index()])
-                .fold(ChunkSet::EMPTY, ChunkSet::union);
+            let held =
+                sources().filter_map(|id| have[id.index()]).fold(ChunkSet::EMPTY, ChunkSet::union);
             let waiting = sources().any(|id| self.machine.waiting(id));
             if held == ChunkSet::ALL || !waiting || self.step().await.is_none() {
                 return;

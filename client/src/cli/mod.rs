@@ -1,6 +1,6 @@
 //! The program dfsctl.
 //!
-//! Raw flags become [`settings::Settings`]; a command runs and yields an [`exit::Exit`]. Data
+//! Raw flags become `settings::Settings`; a command runs and yields an `exit::Exit`. Data
 //! goes to stdout, talk to stderr.
 
 mod args;
