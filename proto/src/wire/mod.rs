@@ -6,7 +6,7 @@ pub mod convert;
 pub mod status;
 
 /// Generated from `dfs.proto`.
-#[allow(missing_docs, clippy::all, unreachable_pub, reason = "generated code")]
+#[allow(missing_docs, clippy::all, rustdoc::all, unreachable_pub, reason = "generated code")]
 pub mod pb {
     tonic::include_proto!("dfs.v1");
 
