@@ -153,6 +153,7 @@ impl Lookup for Database {
 pub(crate) struct Index {
     database: Arc<Database>,
     writer: Writer,
+    poison: Poison,
 }
 
 impl Index {
@@ -206,9 +207,9 @@ impl Index {
         if found != incarnation {
             return Err(OpenError::Foreign { path: path.to_owned() });
         }
-        let writer = Writer::start(Arc::clone(&database), poison);
+        let writer = Writer::start(Arc::clone(&database), poison.clone());
         let writer = writer.map_err(|error| damaged(error.to_string()))?;
-        Ok(Self { database, writer })
+        Ok(Self { database, writer, poison })
     }
 
     /// Runs `change` as a transaction and waits until it is durable.
@@ -237,7 +238,11 @@ impl Index {
 
     /// A view of the index as it is now, for reads that belong together.
     pub(crate) fn view(&self) -> View {
-        View { database: Arc::clone(&self.database), snapshot: self.database.fjall.snapshot() }
+        View {
+            database: Arc::clone(&self.database),
+            snapshot: self.database.fjall.snapshot(),
+            poison: self.poison.clone(),
+        }
     }
 
     /// Finishes what waits and syncs.
@@ -246,16 +251,27 @@ impl Index {
     }
 }
 
-/// The index at one moment.
+/// The index at one moment. A read that the database fails ends the node: an index that
+/// cannot be read cannot be trusted with another promise either.
 pub(crate) struct View {
     database: Arc<Database>,
     snapshot: fjall::Snapshot,
+    poison: Poison,
+}
+
+/// What the database answered, or its failure, after which the node stops.
+fn or_poisoned<T>(poison: &Poison, read: Result<T, fjall::Error>) -> Result<T, IndexError> {
+    read.map_err(|error| {
+        let error = IndexError::from(error);
+        poison.trip(&error);
+        error
+    })
 }
 
 impl Lookup for View {
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, IndexError> {
-        let found = self.snapshot.get(self.database.space(space), key)?;
-        Ok(found.map(Bytes::from))
+        let found = self.snapshot.get(self.database.space(space), key);
+        Ok(or_poisoned(&self.poison, found)?.map(Bytes::from))
     }
 }
 
@@ -274,6 +290,7 @@ impl View {
             _ => Bound::Included(key_prefix.clone()),
         };
         let space = self.database.space(Space::Paths);
+        let poison = self.poison.clone();
         self.snapshot
             .range(space, (start, Bound::Unbounded))
             .map(fjall::Guard::into_inner)
@@ -282,7 +299,7 @@ impl View {
                 Err(_) => true,
             })
             .map(move |item| {
-                let (key, value) = item?;
+                let (key, value) = or_poisoned(&poison, item)?;
                 let path = codec::path_of_key(&key, &user_prefix)?;
                 Ok((path, codec::read_current(&value)?))
             })
@@ -295,8 +312,9 @@ impl View {
         path: &FilePath,
     ) -> impl Iterator<Item = Result<(UploadId, Upload), IndexError>> + use<> {
         let space = self.database.space(Space::Uploads);
-        self.snapshot.prefix(space, codec::uploads_prefix(user, path)).map(|guard| {
-            let (key, value) = guard.into_inner()?;
+        let poison = self.poison.clone();
+        self.snapshot.prefix(space, codec::uploads_prefix(user, path)).map(move |guard| {
+            let (key, value) = or_poisoned(&poison, guard.into_inner())?;
             let (_, _, upload) = codec::read_upload_key(&key)?;
             Ok((upload, codec::read_upload(&value)?))
         })
@@ -308,8 +326,9 @@ impl View {
     ) -> impl Iterator<Item = Result<(UserName, FilePath, UploadId, Upload), IndexError>> + use<>
     {
         let space = self.database.space(Space::Uploads);
-        self.snapshot.iter(space).map(|guard| {
-            let (key, value) = guard.into_inner()?;
+        let poison = self.poison.clone();
+        self.snapshot.iter(space).map(move |guard| {
+            let (key, value) = or_poisoned(&poison, guard.into_inner())?;
             let (user, path, id) = codec::read_upload_key(&key)?;
             Ok((user, path, id, codec::read_upload(&value)?))
         })

@@ -274,3 +274,13 @@ async fn uploads_are_found_by_path_and_in_all() {
     index.update(fence).await.unwrap();
     assert_eq!(index.view().uploads().count(), 2);
 }
+
+#[test]
+fn a_failed_read_of_a_view_poisons() {
+    let poison = Poison::default();
+    assert!(or_poisoned(&poison, Ok(())).is_ok());
+    assert!(!poison.is_tripped());
+    let failed = Err::<(), _>(fjall::Error::Io(std::io::Error::from_raw_os_error(5)));
+    assert!(matches!(or_poisoned(&poison, failed), Err(IndexError::Failed(_))));
+    assert!(poison.is_tripped());
+}
