@@ -14,7 +14,7 @@ use dfs_proto::digest::Crc32c;
 use dfs_proto::manifest::ChunkSum;
 
 use super::format::{Header, encode_trailer, trailer_bytes};
-use super::{CHUNKS, ChunkStore, STAGING, file_name, sync_dir};
+use super::{CHUNKS, ChunkStore, STAGING, file_name};
 use crate::chunk_key::ChunkKey;
 
 /// Data is handed to the disk each time this many bytes have come. Left to the end, the sync
@@ -164,8 +164,10 @@ impl ChunkStore {
     /// that no row speaks of that one, and that nobody else publishes this chunk meanwhile.
     pub(crate) fn publish(&self, chunk: StagedChunk) -> Result<(), WriteError> {
         let dir = self.make_dir(&chunk.key)?;
+        // Opened before the rename: a process that is out of descriptors has changed nothing.
+        let dir = File::open(dir).map_err(WriteError::io(0))?;
         fs::rename(&chunk.staged.path, self.path(&chunk.key)).map_err(WriteError::io(0))?;
-        sync_dir(&dir).map_err(WriteError::Sync)
+        dir.sync_all().map_err(WriteError::Sync)
     }
 
     /// Makes the directory of a chunk, durably.
@@ -181,7 +183,9 @@ impl ChunkStore {
                 done => done.map_err(WriteError::io(0))?,
             }
             // Even if it was there: whoever made it may have crashed before this.
-            sync_dir(made.parent().unwrap_or(&self.root)).map_err(WriteError::Sync)?;
+            let parent = made.parent().unwrap_or(&self.root);
+            let parent = File::open(parent).map_err(WriteError::io(0))?;
+            parent.sync_all().map_err(WriteError::Sync)?;
         }
         self.durable_dirs().insert(dir.clone());
         Ok(dir)
