@@ -181,6 +181,9 @@ impl Index {
         poison: Poison,
     ) -> Result<Self, OpenError> {
         let damaged = |why: String| OpenError::Damaged { path: path.to_owned(), why };
+        if lacks_journal(path).map_err(|error| damaged(error.to_string()))? {
+            return Err(damaged("its journal is missing".into()));
+        }
         let fjall =
             fjall::Database::recover(Database::builder(path).into_config()).map_err(|error| {
                 match error {
@@ -249,6 +252,23 @@ impl Index {
     pub(crate) async fn close(&self) {
         self.writer.close().await;
     }
+}
+
+/// Whether there is an index without a single journal. The database would begin a new one, and
+/// what was acknowledged since its tables were last written would be gone without a word.
+fn lacks_journal(path: &Path) -> std::io::Result<bool> {
+    let entries = match std::fs::read_dir(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        entries => entries?,
+    };
+    let mut empty = true;
+    for entry in entries {
+        empty = false;
+        if entry?.path().extension().is_some_and(|extension| extension == "jnl") {
+            return Ok(false);
+        }
+    }
+    Ok(!empty)
 }
 
 /// The index at one moment. A read that the database fails ends the node: an index that

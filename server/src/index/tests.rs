@@ -203,7 +203,7 @@ fn an_index_without_its_first_row_is_refused() {
 }
 
 #[test]
-fn an_index_whose_files_are_gone_is_refused() {
+fn an_index_whose_journals_are_gone_is_refused() {
     let (_dir, at) = made();
     for entry in std::fs::read_dir(&at).unwrap() {
         let entry = entry.unwrap().path();
@@ -212,7 +212,10 @@ fn an_index_whose_files_are_gone_is_refused() {
         }
     }
     let refused = Index::open(&at, LIFE, Poison::default()).err().unwrap();
-    assert!(matches!(refused, OpenError::Damaged { .. } | OpenError::Missing(_)), "{refused}");
+    assert!(refused.to_string().contains("its journal is missing"), "{refused}");
+    let journals = |entry: &std::fs::DirEntry| entry.path().extension() == Some("jnl".as_ref());
+    let entries = std::fs::read_dir(&at).unwrap().map(|entry| entry.unwrap());
+    assert_eq!(entries.filter(journals).count(), 0, "nothing was made there");
 }
 
 #[tokio::test]
