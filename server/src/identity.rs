@@ -79,6 +79,8 @@ impl DataDir {
             }
             made => made.map_err(io())?,
         }
+        // Else a crash could take the directory away from under a node that has answered.
+        File::open(parent(path)).and_then(|parent| parent.sync_all()).map_err(io())?;
         Self::lock(path)
     }
 
@@ -136,12 +138,17 @@ impl DataDir {
     }
 }
 
-/// Replaces a file as a whole, durably, readable by its owner only.
-pub(crate) fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
-    let dir = match path.parent() {
+/// The directory that a path is in, as the system takes it.
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
         Some(dir) if !dir.as_os_str().is_empty() => dir,
         _ => Path::new("."),
-    };
+    }
+}
+
+/// Replaces a file as a whole, durably, readable by its owner only.
+pub(crate) fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
+    let dir = parent(path);
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let temporary = dir.join(name);
