@@ -99,7 +99,7 @@ impl Node {
             let store = Arc::clone(&self.store);
             let moved = self.blocking(move || store.quarantine(&file, now_ms())).await?;
             if let Err(error) = moved {
-                // It is nobody's file now; the sweep at the next start removes it.
+                // It is nobody's file now; the sweep at the next start moves it.
                 tracing::warn!(%error, "a bad chunk file stays where it was");
             }
         }

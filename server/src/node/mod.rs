@@ -33,7 +33,7 @@ use crate::index::txn::Lookup;
 use crate::index::{Index, IndexError};
 use crate::poison::Poison;
 use crate::store::writer::WriteError;
-use crate::store::{ChunkStore, Space};
+use crate::store::{ChunkStore, Space, Swept};
 use known::Known;
 
 /// Chunks of at most this many bytes live in the index: no file and no sync of their own.
@@ -127,18 +127,11 @@ impl Node {
     ) -> Result<Arc<Self>, NodeError> {
         let view = index.view();
         let known = Known::load(&view)?;
-        let swept = store.sweep(|key| {
+        let swept = store.sweep(now_ms(), |key| {
             let entry = view.chunk(key).map_err(NodeError::from)?;
             Ok::<_, NodeError>(entry.is_some_and(|entry| entry.inline.is_none()))
         })?;
-        if swept != Default::default() {
-            tracing::info!(
-                staged = swept.staged,
-                unknown = swept.unknown,
-                foreign = swept.foreign,
-                "removed what the last run left behind"
-            );
-        }
+        report(&swept);
         Ok(Arc::new(Self {
             outlook: Outlook { identity, known: Arc::new(known) },
             index,
@@ -221,6 +214,17 @@ impl Node {
             self.remove_if_unknown(key).await?;
         }
         Ok(())
+    }
+}
+
+/// Tells the operator what a sweep found.
+fn report(swept: &Swept) {
+    let Swept { staged, unknown, foreign } = *swept;
+    if staged > 0 || foreign > 0 {
+        tracing::info!(staged, foreign, "swept; what was being written is removed");
+    }
+    if unknown > 0 {
+        tracing::warn!(unknown, "chunk files that the index does not know are in quarantine");
     }
 }
 

@@ -3,7 +3,8 @@
 //! ```text
 //! chunks/USER/HH/UPLOAD.N     chunk N of an upload; HH is the first byte of its id
 //! staging/UPLOAD.N.SERIAL     being written, removed at the next start
-//! quarantine/USER.UPLOAD.N.T  was found bad at the time T, kept for the operator
+//! quarantine/USER.UPLOAD.N.T  was found bad, or unknown to the index, at the time T; kept for
+//!                             the operator
 //! ```
 //!
 //! A user's name is a valid directory name by its type; nothing else of a path on this
@@ -30,6 +31,7 @@ use dfs_proto::name::UserName;
 
 use crate::chunk_key::ChunkKey;
 use crate::hex;
+pub(crate) use sweep::Swept;
 
 const CHUNKS: &str = "chunks";
 const STAGING: &str = "staging";
@@ -84,7 +86,7 @@ impl ChunkStore {
         }
     }
 
-    /// Moves a bad chunk's file out of the way if it is there.
+    /// Moves a bad or unknown chunk's file out of the way if it is there.
     pub(crate) fn quarantine(&self, key: &ChunkKey, now_ms: u64) -> io::Result<()> {
         let name = format!("{}.{}.{now_ms}", key.user, file_name(key));
         let target = self.root.join(QUARANTINE).join(name);

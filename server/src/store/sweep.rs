@@ -1,4 +1,4 @@
-//! The sweep at a start: removes what a crash left behind.
+//! The sweep at a start: tidies up what a crash left behind.
 
 use std::fs::{self, DirEntry};
 use std::io;
@@ -14,17 +14,19 @@ use crate::chunk_key::ChunkKey;
 pub(crate) struct Swept {
     /// Files that were being written.
     pub(crate) staged: u64,
-    /// Chunk files that no row speaks of.
+    /// Chunk files that no row speaks of; they are in quarantine now.
     pub(crate) unknown: u64,
     /// Files that are none of ours; they stay.
     pub(crate) foreign: u64,
 }
 
 impl ChunkStore {
-    /// Empties staging and removes chunk files for which `is_known` is false. Nothing may be
-    /// written meanwhile: between its rename and its row a chunk is unknown.
+    /// Empties staging and moves chunk files for which `is_known` is false into quarantine:
+    /// they say what they are, and may be all that is left of an index that went back in time.
+    /// Nothing may be written meanwhile: between its rename and its row a chunk is unknown.
     pub(crate) fn sweep<E: From<io::Error>>(
         &self,
+        now_ms: u64,
         mut is_known: impl FnMut(&ChunkKey) -> Result<bool, E>,
     ) -> Result<Swept, E> {
         let mut swept = Swept::default();
@@ -42,7 +44,7 @@ impl ChunkStore {
             for shard in fs::read_dir(user_dir.path())? {
                 let shard = shard?;
                 if is_dir(&shard) {
-                    self.sweep_shard(&user, &shard.path(), &mut is_known, &mut swept)?;
+                    self.sweep_shard(&user, &shard.path(), now_ms, &mut is_known, &mut swept)?;
                 } else {
                     swept.foreign += 1;
                 }
@@ -55,6 +57,7 @@ impl ChunkStore {
         &self,
         user: &UserName,
         shard: &Path,
+        now_ms: u64,
         is_known: &mut impl FnMut(&ChunkKey) -> Result<bool, E>,
         swept: &mut Swept,
     ) -> Result<(), E> {
@@ -64,8 +67,8 @@ impl ChunkStore {
             match key.filter(|key| self.path(key) == file.path()) {
                 None => swept.foreign += 1,
                 Some(key) if is_known(&key)? => {}
-                Some(_) => {
-                    fs::remove_file(file.path())?;
+                Some(key) => {
+                    self.quarantine(&key, now_ms)?;
                     swept.unknown += 1;
                 }
             }

@@ -1,6 +1,5 @@
 use super::format::Header;
 use super::reader::ReadError;
-use super::sweep::Swept;
 use super::writer::{ChunkWriter, WriteError};
 use super::*;
 use bytes::Bytes;
@@ -221,7 +220,7 @@ proptest! {
 }
 
 #[test]
-fn the_sweep_removes_what_nobody_knows() {
+fn the_sweep_puts_aside_what_nobody_knows() {
     let (dir, store) = store();
     let (known, _) = stored(&store, 10);
     let unknown = ChunkKey { chunk: ChunkId::C4, ..known.key.clone() };
@@ -234,10 +233,11 @@ fn the_sweep_removes_what_nobody_knows() {
     fs::create_dir(&misplaced).unwrap();
     fs::copy(store.path(&known.key), misplaced.join(file_name(&known.key))).unwrap();
 
-    let swept = store.sweep(|key| Ok::<_, io::Error>(*key == known.key)).unwrap();
+    let swept = store.sweep(42, |key| Ok::<_, io::Error>(*key == known.key)).unwrap();
     assert_eq!(swept, Swept { staged: 1, unknown: 1, foreign: 4 });
     assert_eq!(files(&dir, STAGING), Vec::<String>::new());
     assert!(!store.path(&unknown).exists());
+    assert_eq!(files(&dir, QUARANTINE), [format!("alice.{}.4.42", "ab".repeat(16))]);
     verify(&store, &known).unwrap();
 }
 

@@ -48,7 +48,7 @@ async fn a_missing_or_short_file_is_corrupt_for_readers_and_found_by_a_check() {
 }
 
 #[tokio::test]
-async fn a_start_sweeps_chunks_without_a_row() {
+async fn a_start_puts_chunks_without_a_row_aside() {
     let fixture = Fixture::new();
     let file = File::new("a", 1, LARGE);
     fixture.put(&file, &[C1]).await.unwrap();
@@ -58,6 +58,7 @@ async fn a_start_sweeps_chunks_without_a_row() {
     let fixture = fixture.reopen().await;
     assert_eq!(fixture.files("chunks"), [known]);
     assert_eq!(fixture.files("staging").len(), 0);
+    assert_eq!(fixture.files("quarantine").len(), 1);
     assert_eq!(fixture.read(&file, C1).await.unwrap(), file.chunk(C1));
 }
 
