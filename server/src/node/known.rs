@@ -6,10 +6,10 @@ use dfs_proto::identity::Identity;
 use dfs_proto::manifest::Incarnation;
 use dfs_proto::placement::{NodeId, PerNode};
 
-use super::{Node, NodeError, now_ms};
+use super::{Node, NodeError, Outlook, now_ms};
 use crate::index::IndexError;
 use crate::index::codec::Peer;
-use crate::index::txn::Lookup;
+use crate::index::txn::{Lookup, Txn};
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Entry {
@@ -91,25 +91,40 @@ impl Node {
     pub(crate) async fn meet(&self, met: Identity) -> Result<(Meeting, Option<Peer>), NodeError> {
         self.check_poison()?;
         let before = self.known().peer(met.node);
-        let meeting = judge(before, &met);
-        if meeting != Meeting::Expected {
-            return Ok((meeting, before));
-        }
-        self.known().see(met.node);
-        let peer = Peer { incarnation: met.incarnation, boot: met.boot };
-        if before != Some(peer) {
+        let (meeting, before) = if before == Some(peer(&met)) {
+            (judge(before, &met), before)
+        } else {
             let outlook = self.outlook.clone();
-            // In memory too from within the transaction: a Commit that runs after it on the
-            // writer thread must not rest on the former incarnation.
-            let record = move |txn: &mut crate::index::txn::Txn<'_>| {
-                txn.put_peer(met.node, &peer);
-                outlook.known.set(met.node, peer);
-                Ok(())
-            };
-            self.index.update(record).await?;
+            let met = met.clone();
+            self.index.update(move |txn| record(txn, &outlook, &met)).await?
+        };
+        if meeting == Meeting::Expected {
+            self.known().see(met.node);
         }
         Ok((meeting, before))
     }
+}
+
+fn peer(met: &Identity) -> Peer {
+    Peer { incarnation: met.incarnation, boot: met.boot }
+}
+
+/// Judges a node and remembers it in one transaction: of two introductions at the same time
+/// the second is judged by what the first left.
+fn record(
+    txn: &mut Txn<'_>,
+    outlook: &Outlook,
+    met: &Identity,
+) -> Result<(Meeting, Option<Peer>), IndexError> {
+    let before = txn.peer(met.node)?;
+    let meeting = judge(before, met);
+    if meeting == Meeting::Expected {
+        txn.put_peer(met.node, &peer(met));
+        // In memory too from within the transaction: a Commit that runs after it on the
+        // writer thread must not rest on the former incarnation.
+        outlook.known.set(met.node, peer(met));
+    }
+    Ok((meeting, before))
 }
 
 #[cfg(test)]

@@ -1,6 +1,31 @@
 //! Commits, fences, removals and what becomes of superseded data.
 
+use super::known::Meeting;
 use super::*;
+
+#[tokio::test]
+async fn introductions_at_the_same_time_are_judged_one_after_the_other() {
+    let fixture = Fixture::new();
+    let met = |boot| Identity {
+        node: NodeId::N2,
+        incarnation: Incarnation::new([2; 16]),
+        boot,
+        ..fixture.node.identity().clone()
+    };
+    // Keeps the writer busy until both have seen that nothing is remembered yet.
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let blocker = fixture.node.index.submit(move |_| Ok(held.recv().is_ok())).await;
+    let (later, earlier) = (fixture.node.meet(met(7)), fixture.node.meet(met(6)));
+    let release = async {
+        tokio::task::yield_now().await;
+        release.send(()).unwrap();
+    };
+    let (later, earlier, ()) = tokio::join!(later, earlier, release);
+    assert_eq!(later.unwrap().0, Meeting::Expected);
+    assert_eq!(earlier.unwrap().0, Meeting::Restored);
+    assert_eq!(fixture.node.known().peer(NodeId::N2).unwrap().boot, 7);
+    assert!(blocker.done().await.unwrap());
+}
 
 #[tokio::test]
 async fn a_commit_rests_on_what_is_prepared_and_on_incarnations_that_are_known() {
