@@ -1,5 +1,6 @@
 //! `List`: pages of paths in byte order.
 
+use dfs_proto::digest::Crc32c;
 use dfs_proto::name::{FilePath, Prefix, UserName};
 use dfs_proto::protocol::row::Current;
 use dfs_proto::wire::convert::{Malformed, bad_name};
@@ -12,8 +13,9 @@ use crate::node::look::PageLimit;
 /// A page ends when it has about this many bytes.
 const PAGE_BYTES: usize = 1 << 20;
 
-/// What a page token starts with: the format, should it ever change.
-const TOKEN_FORMAT: &str = "1:";
+/// What a page token starts with: the format, should it ever change. The checksum of the
+/// request follows, and the last path of the page.
+const TOKEN_FORMAT: &str = "2:";
 
 pub(super) async fn list(
     api: &Api,
@@ -23,12 +25,13 @@ pub(super) async fn list(
     let prefix = Prefix::new(&*request.prefix).map_err(|error| bad_name("prefix", &error))?;
     let full = request.view() == pb::ListView::Full;
     let limit = PageLimit { entries: page_size(request.page_size)?, bytes: PAGE_BYTES, full };
+    let sum = request_sum(&request);
     let start_after = start_after(&request)?;
     let page = api.node.list(user, prefix, start_after, limit).await;
     let page = page.map_err(status::node)?;
     let last = page.entries.last().filter(|_| page.more);
     Ok(Response::new(pb::ListResponse {
-        next_page_token: last.map_or_else(String::new, |(path, _)| page_token(path)),
+        next_page_token: last.map_or_else(String::new, |(path, _)| page_token(sum, path)),
         entries: page.entries.iter().map(|(path, current)| entry(path, current, full)).collect(),
         node: api.identity(),
     }))
@@ -42,8 +45,14 @@ fn page_size(asked: i32) -> Result<usize, Status> {
     }
 }
 
-fn page_token(last: &FilePath) -> String {
-    format!("{TOKEN_FORMAT}{last}")
+/// The checksum of what must not change from page to page.
+fn request_sum(request: &pb::ListRequest) -> Crc32c {
+    let text = format!("{}\0{}", request.view().as_str_name(), request.prefix);
+    Crc32c::of(text.as_bytes())
+}
+
+fn page_token(request: Crc32c, last: &FilePath) -> String {
+    format!("{TOKEN_FORMAT}{:08x}:{last}", request.get())
 }
 
 /// The path after which the page starts. `start_after` may be any text: it is only compared.
@@ -52,9 +61,15 @@ fn start_after(request: &pb::ListRequest) -> Result<Option<String>, Malformed> {
         let path = &request.start_after;
         return Ok((!path.is_empty()).then(|| path.clone()));
     }
-    let path = request.page_token.strip_prefix(TOKEN_FORMAT);
-    let path = path.filter(|path| FilePath::new(*path).is_ok());
-    let path = path.ok_or_else(|| Malformed::new("page_token", "was not given by this node"))?;
+    let token = request.page_token.strip_prefix(TOKEN_FORMAT);
+    let parts = token.and_then(|token| token.split_once(':'));
+    let parts = parts.filter(|(_, path)| FilePath::new(*path).is_ok());
+    let (sum, path) =
+        parts.ok_or_else(|| Malformed::new("page_token", "was not given by this node"))?;
+    if u32::from_str_radix(sum, 16) != Ok(request_sum(request).get()) {
+        let why = "was given for another prefix or view";
+        return Err(Malformed::new("page_token", why));
+    }
     Ok(Some(path.to_owned()))
 }
 
@@ -95,12 +110,20 @@ mod tests {
         let path = FilePath::new("a/ü b").unwrap();
         let request = |page_token: &str| pb::ListRequest {
             page_token: page_token.to_owned(),
+            prefix: "a/".to_owned(),
             start_after: "ignored".to_owned(),
             ..Default::default()
         };
-        let token = page_token(&path);
+        let token = page_token(request_sum(&request("")), &path);
         assert_eq!(start_after(&request(&token)), Ok(Some("a/ü b".to_owned())));
-        for token in ["x", "1:", "1:/a", "1:a\0b", "2:a"] {
+        let other_prefix = pb::ListRequest { prefix: "a".to_owned(), ..request(&token) };
+        let view = pb::ListView::Full.into();
+        let other_view = pb::ListRequest { view, ..request(&token) };
+        for other in [other_prefix, other_view] {
+            assert!(start_after(&other).unwrap_err().to_string().contains("another prefix"));
+        }
+        let (front, _) = token.split_at(token.len() - path.as_str().len());
+        for token in ["x", "2:", "1:a", "2:a", "2::a", front, &format!("{front}/a")] {
             assert!(start_after(&request(token)).is_err(), "{token}");
         }
         assert_eq!(start_after(&request("")), Ok(Some("ignored".to_owned())));
