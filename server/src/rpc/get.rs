@@ -114,7 +114,7 @@ fn by_upload(api: &Api, user: UserName, source: &pb::UploadSource) -> Answer<Str
             let wanted = Wanted { user: &user, path: &path, upload, chunk, blocks };
             if let Err(error) = send(&node, &sender, wanted).await {
                 // Nobody listens any more, or it is the last thing that is said.
-                let _ = sender.send(Err(status::fetch(error))).await;
+                let _ = sender.send(Err(status::fetch(error, node.identity().node))).await;
                 return;
             }
         }

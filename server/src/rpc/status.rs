@@ -1,6 +1,7 @@
 //! From the node's errors to statuses. Matched without `_`, so that a new error gets its
 //! reason when it is made.
 
+use dfs_proto::placement::NodeId;
 use dfs_proto::wire::status::Reason;
 use tonic::Status;
 
@@ -30,7 +31,8 @@ pub(crate) fn node(error: NodeError) -> Status {
     }
 }
 
-pub(crate) fn fetch(error: FetchError) -> Status {
+/// What a reader on `node` is told.
+pub(crate) fn fetch(error: FetchError, node: NodeId) -> Status {
     let text = error.to_string();
     match error {
         FetchError::NotFound(chunk) => {
@@ -38,15 +40,35 @@ pub(crate) fn fetch(error: FetchError) -> Status {
         }
         FetchError::Corrupt { chunk, block, .. } => {
             tracing::error!(%chunk, block, error = text, "a chunk cannot be read");
-            let facts = [("chunk", chunk.to_string()), ("block", block.to_string())];
+            let facts = [
+                ("node", node.to_string()),
+                ("chunk", chunk.to_string()),
+                ("block", block.to_string()),
+            ];
             Reason::ChunkCorrupt.status_with(text, &facts)
         }
         FetchError::Busy { .. } => internal(&text),
-        FetchError::Node(error) => node(error),
+        FetchError::Node(error) => self::node(error),
     }
 }
 
 fn internal(text: &str) -> Status {
     tracing::error!(error = text, "a request failed");
     Reason::Internal.status(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::reader::ReadError;
+    use dfs_proto::chunk::ChunkId;
+
+    #[test]
+    fn a_corrupt_chunk_names_its_node() {
+        let error = FetchError::Corrupt { chunk: ChunkId::C2, block: 7, source: ReadError::Sum };
+        let status = fetch(error, NodeId::N3);
+        // An entry of the map as it is on the wire.
+        let entry = b"\n\x04node\x12\x013";
+        assert!(status.details().windows(entry.len()).any(|bytes| bytes == entry));
+    }
 }
