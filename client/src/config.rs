@@ -76,37 +76,39 @@ impl Config {
             .map_err(|source| ConfigError::Read { path: file.to_owned(), source })?;
         let raw: RawConfig = serde_yaml::from_str(&text)
             .map_err(|source| ConfigError::Syntax { path: file.to_owned(), source })?;
-        let line = text.lines().position(|line| line.starts_with("nodes")).unwrap_or(0) + 1;
-        let nodes_from = format!("{}:{line}", file.display());
+        let nodes_from = format!("{}:{}", file.display(), line_of(&text, "nodes"));
         let directory = file.parent().unwrap_or(Path::new(""));
         Self::check(raw, directory, nodes_from)
+            .map_err(|mistakes| mistakes.into_iter().map(|m| m.in_file(&text)).collect())
             .map_err(|mistakes| ConfigError::Values { path: file.to_owned(), mistakes })
     }
 
     /// Reports every mistake, not only the first.
-    fn check(raw: RawConfig, directory: &Path, nodes_from: String) -> Result<Self, Vec<String>> {
+    fn check(raw: RawConfig, directory: &Path, nodes_from: String) -> Result<Self, Vec<Mistake>> {
         let mut mistakes = Vec::new();
         let cluster = ClusterName::new(&*raw.cluster)
-            .map_err(|error| mistakes.push(format!("cluster: {error}")))
+            .map_err(|error| mistakes.push(Mistake::new("cluster", error)))
             .ok();
         let user = raw.user.and_then(|user| {
-            UserName::new(user).map_err(|error| mistakes.push(format!("user: {error}"))).ok()
+            UserName::new(user).map_err(|error| mistakes.push(Mistake::new("user", error))).ok()
         });
         for (place, address) in raw.nodes.iter().enumerate() {
             if let Some(mistake) = address_mistake(address) {
-                mistakes.push(format!("nodes: entry {} '{address}' {mistake}", place + 1));
+                let text = format!("entry {} '{address}' {mistake}", place + 1);
+                mistakes.push(Mistake::new("nodes", text));
             } else if raw.nodes[..place].contains(address) {
-                mistakes.push(format!("nodes: '{address}' is there twice"));
+                mistakes.push(Mistake::new("nodes", format!("'{address}' is there twice")));
             }
         }
         let nodes = PerNode::<String>::try_from(raw.nodes)
             .map_err(|nodes| {
-                let found = nodes.len();
-                mistakes.push(format!("nodes: {found} addresses, exactly four are needed"));
+                let text = format!("{} addresses, exactly four are needed", nodes.len());
+                mistakes.push(Mistake::new("nodes", text));
             })
             .ok();
         if raw.tls.is_some() {
-            mistakes.push("tls: this version speaks plaintext only; remove the entry".to_owned());
+            let text = "this version speaks plaintext only; remove the entry";
+            mistakes.push(Mistake::new("tls", text));
         }
         match (cluster, nodes, mistakes.is_empty()) {
             (Some(cluster), Some(nodes), true) => {
@@ -123,6 +125,28 @@ impl Config {
             .map_err(|source| ConfigError::PasswordFile { path: file.to_owned(), source })?;
         Ok(text.lines().next().unwrap_or_default().to_owned())
     }
+}
+
+/// A value that cannot be used.
+struct Mistake {
+    key: &'static str,
+    text: String,
+}
+
+impl Mistake {
+    fn new(key: &'static str, text: impl ToString) -> Self {
+        Self { key, text: text.to_string() }
+    }
+
+    fn in_file(self, file: &str) -> String {
+        format!("line {}: {}: {}", line_of(file, self.key), self.key, self.text)
+    }
+}
+
+/// The line of a top-level key, from 1; 1 where it is not found.
+fn line_of(text: &str, key: &str) -> usize {
+    let is_key = |line: &str| line.strip_prefix(key).is_some_and(|rest| rest.starts_with(':'));
+    text.lines().position(is_key).unwrap_or(0) + 1
 }
 
 fn address_mistake(address: &str) -> Option<&'static str> {
@@ -162,7 +186,14 @@ mod tests {
     fn names_the_file_and_every_mistake() {
         let text = "cluster: a b\nnodes: [a:1, 'b', 'c:99999', a:1]\nuser: Alice\n";
         let message = load(text).unwrap_err();
-        for part in ["FILE", "cluster:", "user:", "entry 2", "entry 3", "'a:1' is there twice"] {
+        for part in [
+            "FILE",
+            "line 1: cluster:",
+            "line 3: user:",
+            "entry 2",
+            "entry 3",
+            "'a:1' is there twice",
+        ] {
             assert!(message.contains(part), "{part} not in {message}");
         }
         assert!(load("cluster: c\nnodes: [a:1]").unwrap_err().contains("exactly four"));

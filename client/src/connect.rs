@@ -183,9 +183,11 @@ impl Node {
         let identity =
             convert::identity(answer.node.as_ref()).map_err(|e| Cause::Nonsense(e.to_string()))?;
         self.check(&identity)?;
-        let bearer = format!("Bearer {}", answer.token)
+        let mut bearer: MetadataValue<Ascii> = format!("Bearer {}", answer.token)
             .parse()
             .map_err(|_| Cause::Nonsense("a token with odd characters".to_owned()))?;
+        // Kept out of debug output and of header compression.
+        bearer.set_sensitive(true);
         Ok(Session { client, bearer, number })
     }
 
@@ -297,10 +299,8 @@ pub(crate) fn cause(status: &Status, what: &'static str, limit: Duration) -> Cau
         (Some(Reason::InvalidCredentials), _) => Cause::Credentials,
         (Some(Reason::NodeRejoining), _) => Cause::Rejoining,
         (Some(_), _) => Cause::Refused { reason, message: status.message().to_owned() },
-        (None, Code::DeadlineExceeded | Code::Cancelled) => {
-            Cause::Timeout { what, seconds: limit.as_secs() }
-        }
-        (None, Code::Unavailable | Code::Unknown | Code::Internal) => {
+        (None, Code::DeadlineExceeded) => Cause::Timeout { what, seconds: limit.as_secs() },
+        (None, Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled) => {
             Cause::Broken(innermost(status))
         }
         (None, code) => {

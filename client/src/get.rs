@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use dfs_proto::chunk::{ChunkId, ChunkSet};
 use dfs_proto::manifest::{Manifest, Version};
 use dfs_proto::name::FilePath;
-use dfs_proto::placement::{NodeId, PerNode, home_chunks};
+use dfs_proto::placement::{NodeId, PerNode};
 use dfs_proto::protocol::fetch::{Fetch, Source};
 use dfs_proto::protocol::read::Outcome;
 use dfs_proto::tag::Tag;
@@ -102,6 +102,9 @@ async fn run(
     let traffic = Arc::new(Traffic::default());
     let mut read = Get { nodes: nodes.clone(), path, options, traffic, rounds: 0 };
     let (mut look, version, unconfirmed) = read.decide().await?;
+    if let (Some(progress), Some(manifest)) = (&read.options.progress, version.manifest()) {
+        progress.start(manifest.size());
+    }
     // Nothing local is touched before the file is known to exist.
     let mut sink = match output {
         Output::File(target) => Sink::File(PartFile::create(target)?),
@@ -178,11 +181,15 @@ impl Get {
         if !matches!(error, Error::Incomplete { .. }) {
             return Err(error);
         }
-        let (mut look, version, unconfirmed) = self.decide().await?;
+        let began = matches!(sink, Sink::Stream(stream) if stream.began());
+        let (mut look, version, unconfirmed) = match self.decide().await {
+            Err(Error::NotFound { path }) if began => return Err(Error::Replaced { path }),
+            decided => decided?,
+        };
         if version.upload == old.upload {
             return Err(error);
         }
-        if matches!(sink, Sink::Stream(stream) if stream.began()) {
+        if began {
             return Err(Error::Replaced { path: self.path.clone() });
         }
         self.fetch(&mut look, &version, sink).await?;
@@ -199,9 +206,9 @@ impl Get {
         let Some(manifest) = version.manifest() else {
             return Ok(());
         };
-        let (x, pair) = (manifest.x(), self.options.pair);
+        let pair = self.options.pair;
         let used = |id: NodeId| pair.is_none_or(|pair| pair.contains(id));
-        look.linger(LINGER, |id| used(id) && !home_chunks(x, id).is_empty()).await;
+        look.linger(LINGER, used).await;
         look.await_chunks(version, used).await;
         let mut here = look.take_chunks(version.upload);
         let have = look.have(version);

@@ -12,7 +12,8 @@ use dfs_proto::protocol::commit::CommitAnswer;
 use dfs_proto::protocol::put::Prepared;
 use dfs_proto::protocol::read::Reply;
 use dfs_proto::tag::Tag;
-use dfs_proto::wire::{MAX_BATCH, convert, pb, status};
+use dfs_proto::wire::{MAX_BATCH, MAX_MESSAGE_BYTES, convert, pb, status};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
@@ -21,8 +22,25 @@ use crate::error::{Cause, NodeError};
 use crate::lane::Lane;
 use crate::upload::{self, Upload};
 
+/// About what a version without notes takes on the wire, in bytes.
+const ENTRY_BYTES: usize = 2 << 10;
+
+/// Versions in one Commit, in bytes: a full batch of them without notes.
+const COMMIT_BATCH_BYTES: usize = MAX_BATCH * ENTRY_BYTES;
+
+const _: () = assert!(COMMIT_BATCH_BYTES < MAX_MESSAGE_BYTES);
+
+fn entry_weight(entry: &pb::CommitEntry) -> usize {
+    let manifest = entry.record.as_ref().and_then(|record| record.manifest.as_ref());
+    let notes = manifest.into_iter().flat_map(|manifest| &manifest.metadata);
+    ENTRY_BYTES + notes.map(|(key, value)| key.len() + value.len()).sum::<usize>()
+}
+
 /// Payload of one batch of small uploads, in bytes.
 const SMALL_BATCH_BYTES: usize = 2 << 20;
+
+/// Large files that are sent at the same time: each keeps up to 20 MiB in memory.
+const LARGE_AT_ONCE: usize = 4;
 
 /// How long a Commit without an answer waits before it is sent again.
 const RESEND_AFTER: Duration = Duration::from_millis(300);
@@ -42,11 +60,13 @@ impl Member {
         let (a, b, c) = (node.clone(), node.clone(), node.clone());
         Self {
             node,
-            commits: Lane::start(MAX_BATCH, |_| 1, move |entries| commit(a.clone(), entries)),
+            commits: Lane::start(COMMIT_BATCH_BYTES, entry_weight, move |entries| {
+                commit(a.clone(), entries)
+            }),
             confirms: Lane::start(MAX_BATCH, |_| 1, move |entries| confirm(b.clone(), entries)),
             uploads: Lane::start(
                 SMALL_BATCH_BYTES,
-                |(upload, chunks)| upload.bytes_of(*chunks),
+                |(upload, chunks)| upload.weight(*chunks),
                 move |uploads| upload::send_small(c.clone(), uploads),
             ),
         }
@@ -195,6 +215,8 @@ async fn confirm(node: Arc<Node>, entries: Vec<pb::ConfirmEntry>) -> Vec<()> {
 /// The four nodes.
 pub(crate) struct Nodes {
     members: PerNode<Arc<Member>>,
+    /// Taken by each PUT of a large file, which keeps some blocks per node in memory.
+    large: Semaphore,
     /// Work that goes on after an operation was answered: late Commits, Confirms, discards.
     background: TaskTracker,
 }
@@ -208,11 +230,16 @@ impl Nodes {
             let node = Node::new(id, address, cluster, credentials.clone(), notify.clone());
             Arc::new(Member::new(Arc::new(node)))
         });
-        Self { members, background: TaskTracker::new() }
+        Self { members, large: Semaphore::new(LARGE_AT_ONCE), background: TaskTracker::new() }
     }
 
     pub(crate) fn get(&self, id: NodeId) -> &Arc<Member> {
         &self.members[id.index()]
+    }
+
+    /// Waits for a turn to send a large file.
+    pub(crate) async fn large_turn(&self) -> Option<SemaphorePermit<'_>> {
+        self.large.acquire().await.ok()
     }
 
     pub(crate) fn background(&self) -> &TaskTracker {

@@ -75,6 +75,14 @@ pub(crate) async fn put(
         () = cancel.cancelled() => return Err(Error::Interrupted),
     };
     let upload = Arc::new(upload);
+    let _turn = if upload.is_small() {
+        None
+    } else {
+        tokio::select! {
+            turn = nodes.large_turn() => turn,
+            () = cancel.cancelled() => return Err(Error::Interrupted),
+        }
+    };
     let mut report = Run::start(nodes.clone(), upload, started).drive(&cancel).await?;
     report.elapsed = started.elapsed();
     Ok(report)
@@ -203,7 +211,8 @@ impl Run {
                     }));
                 }
                 Effect::Discard(id) => {
-                    // Ends the streams first, so that nothing arrives after the fence.
+                    // Ends the streams of a large file first. What a lane still sends of a small
+                    // one is refused by the fence.
                     self.open.clear();
                     let (member, upload) = (self.nodes.get(id).clone(), self.upload.clone());
                     self.nodes.background().spawn(async move {
@@ -266,6 +275,7 @@ impl Run {
                 tracker.spawn(self.finish_behind());
                 Ok(report)
             }
+            Outcome::Unknown => Err(Error::Unknown { operation, path, nodes }),
             _ if changed => Err(Error::Changed { path }),
             Outcome::Interrupted if unreadable.is_some() => {
                 let source = std::io::Error::other(unreadable.unwrap_or_default());
@@ -278,7 +288,6 @@ impl Run {
             Outcome::Interrupted => Err(Error::Interrupted),
             Outcome::Unavailable => Err(Error::Unavailable { operation, path: Some(path), nodes }),
             Outcome::Refused => Err(Error::Refused { operation, path, nodes }),
-            Outcome::Unknown => Err(Error::Unknown { operation, path, nodes }),
         }
     }
 

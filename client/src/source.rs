@@ -43,12 +43,13 @@ pub(crate) struct Sums {
 impl Source {
     /// Opens a local file and tells its modification time.
     pub(crate) fn open(path: &Path) -> Result<(Self, std::time::SystemTime), Error> {
-        let file = File::open(path).map_err(Error::local("read", path))?;
-        let about = file.metadata().map_err(Error::local("read", path))?;
+        // Looked at first: opening a pipe would wait for its writer.
+        let about = std::fs::metadata(path).map_err(Error::local("read", path))?;
         if !about.is_file() {
             let kind = std::io::Error::other("it is not a regular file");
             return Err(Error::local("put", path)(kind));
         }
+        let file = File::open(path).map_err(Error::local("read", path))?;
         let modified = about.modified().map_err(Error::local("read", path))?;
         Ok((Self::File(Arc::new(file)), modified))
     }

@@ -1,6 +1,7 @@
 //! One chunk of a decided version from one node, block by block, each checked.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dfs_proto::chunk::{ChunkId, ChunkSet, block_count, block_range};
 use dfs_proto::digest::Crc32c;
@@ -16,6 +17,9 @@ use crate::error::{Cause, Error, NodeError};
 use crate::nodes::Nodes;
 use crate::sink::Place;
 use crate::upload::{Progress, Traffic};
+
+/// Limit for a node's own check of a chunk.
+const CHECK_LIMIT: Duration = Duration::from_secs(60);
 
 /// How far a chunk has come.
 #[derive(Debug, Clone, Copy)]
@@ -85,8 +89,13 @@ impl Transfer<'_> {
             let whole = piece.crc.then(crc, length);
             if range.end == sum.length && whole != sum.crc {
                 // Each block agrees with its checksum but not with the chunk's: start over.
-                let why = format!("chunk {} is not the one that was stored", piece.chunk);
-                return Err(self.fail(id, Piece::start(piece.chunk), Cause::Nonsense(why)));
+                let what = format!("chunk {} is not the one that was stored", piece.chunk);
+                if matches!(place, Place::Stream(_)) && piece.next > 0 {
+                    // Its first blocks have left the process and cannot be taken back.
+                    let (path, nodes) = (self.path.clone(), Vec::new());
+                    return Err(Failure::Local(Error::Corrupt { path, what, nodes }));
+                }
+                return Err(self.fail(id, Piece::start(piece.chunk), Cause::Nonsense(what)));
             }
             place.write(range.start, block.data).await.map_err(Failure::Local)?;
             if let Some(progress) = self.progress {
@@ -157,11 +166,12 @@ impl Transfer<'_> {
         };
         let member = self.nodes.get(id).clone();
         self.nodes.background().spawn(async move {
-            let check =
-                member.node().unary("CheckChunks", request, |mut client, request| async move {
-                    client.check_chunks(request).await
-                });
-            let _ = check.await;
+            // Not a unary call like others: it reads a whole chunk, and a node that takes long
+            // for that is not to be left out.
+            let Ok(session) = member.node().session().await else { return };
+            let mut client = session.client();
+            let check = client.check_chunks(session.request(request));
+            let _ = within(CHECK_LIMIT, "CheckChunks", check).await;
         });
     }
 }

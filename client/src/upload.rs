@@ -28,11 +28,21 @@ const SMALL_BYTES: u64 = 256 << 10;
 /// upload may take longer by the upload's length over this.
 const SYNC_BYTES_PER_SECOND: u64 = 20 << 20;
 
+/// What a header counts for, in bytes: more than it has with any path of usual length. With it
+/// a batch also stays far below the 4,000 chunks that a node takes in one stream.
+const HEADER_BYTES: usize = 1 << 10;
+
+/// The slowest line that a batch of small files is sent over, in bytes per second.
+const SLOWEST_BYTES_PER_SECOND: u64 = 128 << 10;
+
 /// Every byte is read once for its sums and sent twice: three equal parts of the work.
 pub(crate) const PASSES: u64 = 3;
 
 /// Told how many bytes of the file's work are done.
 pub trait Progress: Send + Sync {
+    /// The file has this many bytes. Told once, by a GET when it knows.
+    fn start(&self, _total: u64) {}
+
     /// `bytes` more of the file are done.
     fn advance(&self, bytes: u64);
 }
@@ -67,10 +77,17 @@ impl Upload {
         self.sums.size <= SMALL_BYTES
     }
 
-    /// Payload of these chunks, with some for their headers.
-    pub(crate) fn bytes_of(&self, chunks: ChunkSet) -> usize {
-        let payload: u64 = chunks.iter().map(|chunk| chunk.length(self.sums.size)).sum();
-        usize::try_from(payload).unwrap_or(usize::MAX).saturating_add(512)
+    /// Payload of these chunks, in bytes.
+    fn payload(&self, chunks: ChunkSet) -> u64 {
+        chunks.iter().map(|chunk| chunk.length(self.sums.size)).sum()
+    }
+
+    /// About what these chunks take on the wire, in bytes, headers included.
+    pub(crate) fn weight(&self, chunks: ChunkSet) -> usize {
+        let note = |(key, value): (&String, &String)| key.len() + value.len();
+        let notes: usize = self.manifest.metadata().iter().map(note).sum();
+        let headers = chunks.len() as usize * (HEADER_BYTES + notes);
+        usize::try_from(self.payload(chunks)).unwrap_or(usize::MAX).saturating_add(headers)
     }
 
     fn header(&self, chunk: ChunkId) -> pb::PutChunkRequest {
@@ -84,10 +101,10 @@ impl Upload {
         pb::PutChunkRequest { message }
     }
 
-    fn sent(&self, node: &Node, bytes: usize) {
-        self.traffic.add(node.id(), bytes as u64);
+    fn sent(&self, node: &Node, bytes: u64) {
+        self.traffic.add(node.id(), bytes);
         if let Some(progress) = &self.progress {
-            progress.advance(bytes as u64 / PASSES);
+            progress.advance(bytes / PASSES);
         }
     }
 }
@@ -114,11 +131,13 @@ pub(crate) async fn send_small(
             }
         }
     }
+    let bytes: u64 = uploads.iter().map(|(upload, chunks)| upload.payload(*chunks)).sum();
+    let limit = PROGRESS_LIMIT + Duration::from_secs(bytes / SLOWEST_BYTES_PER_SECOND);
     let answer = node
         .with_session(|session| {
             let request = session.request(tokio_stream::iter(messages.clone()));
             let mut client = session.client();
-            async move { within(PROGRESS_LIMIT, "PutChunk", client.put_chunk(request)).await }
+            async move { within(limit, "PutChunk", client.put_chunk(request)).await }
         })
         .await;
     match answer {
@@ -130,7 +149,7 @@ pub(crate) async fn send_small(
             for (upload, chunks) in &uploads {
                 let to = from + chunks.len() as usize;
                 results.push(read_answer(&node, upload, answer.results.get(from..to), &answer));
-                upload.sent(&node, upload.bytes_of(*chunks).saturating_sub(512));
+                upload.sent(&node, upload.payload(*chunks));
                 from = to;
             }
             results
@@ -173,7 +192,7 @@ async fn stream(
                     break;
                 };
                 let (data, crc) = next?;
-                upload.sent(node, data.len());
+                upload.sent(node, data.len() as u64);
                 message = block(chunk, index, data, crc);
             }
         }
@@ -196,8 +215,7 @@ async fn stream(
             end = &mut feed, if !fed => {
                 end?;
                 fed = true;
-                let bytes = upload.bytes_of(chunks) as u64;
-                limit += Duration::from_secs(bytes / SYNC_BYTES_PER_SECOND);
+                limit += Duration::from_secs(upload.payload(chunks) / SYNC_BYTES_PER_SECOND);
                 progress.store(millis(started), Ordering::Relaxed);
             }
             () = tokio::time::sleep_until(last + limit) => {

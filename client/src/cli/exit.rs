@@ -1,5 +1,6 @@
 //! Exit codes, and how errors are told.
 
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use crate::Error;
@@ -58,14 +59,29 @@ impl From<&Error> for Exit {
 
 /// Tells people something on stderr.
 pub(super) fn complain(message: &str) {
-    eprintln!("dfsctl: {message}");
+    tell(&format!("dfsctl: {message}"));
+}
+
+/// Writes a line to stderr; where nobody reads it any more, it is lost.
+pub(super) fn tell(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Writes a result to stdout. A reader that has gone has had enough: no mistake.
+pub(super) fn say(text: &str) -> Exit {
+    match std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush()) {
+        Ok(()) => Exit::Ok,
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Exit::Ok,
+        Err(error) => report(&Error::local("write to", "stdout")(error)),
+    }
 }
 
 /// Tells people an error and returns its code.
 pub(super) fn report(error: &Error) -> Exit {
     match error {
         // The words of the original, as they are.
-        Error::Credentials => eprintln!("{error}"),
+        Error::Credentials => tell(&error.to_string()),
+        Error::Local { source, .. } if source.kind() == ErrorKind::BrokenPipe => {}
         _ => complain(&error.to_string()),
     }
     error.into()

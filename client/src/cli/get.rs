@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use super::args::{GetArgs, PairArg};
 use super::exit::{Exit, complain, report};
+use super::list::under;
 use super::many::{at_once, remote_folder, remote_path, run as run_many};
 use super::progress::Bar;
 use super::{Context, output};
-use crate::{Error, FilePath, GetOptions, GetReport, Pair, Prefix, Progress};
+use crate::{Error, FilePath, GetOptions, GetReport, Pair};
 
 pub(super) async fn run(context: &Context, args: GetArgs) -> Exit {
     let done =
@@ -23,11 +24,12 @@ async fn file(context: &Context, args: &GetArgs) -> Result<Exit, Error> {
         Some(local) if local.is_dir() => local.join(remote.base_name()),
         Some(local) => local.clone(),
     };
-    let bar = LazyBar::default();
+    let to_stdout = local == Path::new("-");
+    let bar = Bar::later(remote.base_name());
     let mut options = options(context, args);
-    options.progress = bar.handle(context, &remote, args).await;
+    options.progress = if to_stdout { None } else { bar.handle() };
     let client = &context.client;
-    let read = if local == Path::new("-") {
+    let read = if to_stdout {
         client.get_stream(remote.clone(), Box::new(std::io::stdout()), options).await
     } else {
         client.get(remote.clone(), &local, options).await
@@ -47,21 +49,14 @@ async fn folder(context: &Context, args: &GetArgs) -> Result<Exit, Error> {
         Some(local) => local.clone(),
         None => PathBuf::from(remote.base_name()),
     };
-    let inside = format!("{remote}/");
-    let named = |source| Error::Name { path: inside.clone(), source };
-    let mut lister = context.client.list(Prefix::new(&*inside).map_err(named)?, false);
-    let (mut files, mut total) = (Vec::new(), 0);
-    while let Some(file) = lister.next().await? {
-        total += file.file.size;
-        files.push(file.path);
-    }
-    if files.is_empty() {
-        return Err(Error::NotFound { path: remote });
-    }
+    let files = under(context, &remote).await?;
+    let total = files.iter().fold(0_u64, |total, file| total.saturating_add(file.file.size));
     let bar = Bar::start(total, "get");
     let at_once = at_once(files.len(), total);
+    let inside = format!("{remote}/");
     let (target, inside, bar_ref) = (&target, &*inside, &bar);
-    let exit = run_many(files, at_once, |remote| async move {
+    let exit = run_many(&context.cancel, files, at_once, |file| async move {
+        let remote = file.path;
         let name = remote.as_str().strip_prefix(inside).unwrap_or(remote.as_str());
         let local = make_place(target, name)?;
         let mut options = options(context, args);
@@ -123,32 +118,5 @@ fn tell(remote: &FilePath, report: &GetReport, stats: bool) {
     }
     if stats {
         output::stats(report.manifest.size(), report.per_node, report.rounds, report.elapsed);
-    }
-}
-
-/// The bar of a single file, whose length is known only to those who ask for it.
-#[derive(Default)]
-struct LazyBar(std::sync::OnceLock<Bar>);
-
-impl LazyBar {
-    /// Asks for the length only where a bar would be seen.
-    async fn handle(
-        &self,
-        context: &Context,
-        remote: &FilePath,
-        args: &GetArgs,
-    ) -> Option<std::sync::Arc<dyn Progress>> {
-        let to_terminal = args.local.as_deref() == Some(Path::new("-"));
-        if to_terminal || !std::io::IsTerminal::is_terminal(&std::io::stderr()) {
-            return None;
-        }
-        let size = context.client.stat(remote).await.ok()?.file.file.size;
-        self.0.get_or_init(|| Bar::start(size, remote.base_name())).handle()
-    }
-
-    fn finish(&self) {
-        if let Some(bar) = self.0.get() {
-            bar.finish();
-        }
     }
 }

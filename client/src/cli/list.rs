@@ -1,15 +1,15 @@
 //! list and stat
 
 use std::ffi::OsString;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, ErrorKind, Write};
 use std::os::unix::ffi::OsStrExt;
 
 use super::Context;
 use super::args::{ListArgs, Output};
-use super::exit::{Exit, report};
+use super::exit::{Exit, report, say};
 use super::many::remote_path;
 use super::output;
-use crate::{Error, Health, Prefix};
+use crate::{Error, FilePath, Health, Listed, Lister, Operation, Prefix};
 
 pub(super) async fn list(context: &Context, args: ListArgs) -> Exit {
     match try_list(context, args).await {
@@ -23,27 +23,87 @@ async fn try_list(context: &Context, args: ListArgs) -> Result<Exit, Error> {
     let json = context.settings.output == Output::Json;
     let mut lister = context.client.list(prefix, args.long || json);
     let mut out = BufWriter::new(std::io::stdout().lock());
-    let failed = || Error::local("write to", "stdout");
-    let mut first = true;
-    loop {
-        let file = tokio::select! {
-            file = lister.next() => file,
-            () = context.cancel.cancelled() => Err(Error::Interrupted),
-        };
-        let Some(file) = file? else { break };
-        if json {
-            let lead = if first { "[" } else { "," };
-            write!(out, "{lead}\n  {}", output::file_json(&file)).map_err(failed())?;
-        } else {
-            writeln!(out, "{}", output::list_line(&file, args.long)).map_err(failed())?;
+    let listed = if json {
+        print_json(context, &mut lister, &mut out).await
+    } else {
+        print_lines(context, &mut lister, &mut out, args.long).await
+    };
+    match listed.and_then(|()| out.flush().map_err(Error::local("write to", "stdout"))) {
+        // A reader that has gone has had enough.
+        Err(Error::Local { source, .. }) if source.kind() == ErrorKind::BrokenPipe => Ok(Exit::Ok),
+        Err(error) => Err(error),
+        Ok(()) if lister.taking_part() < 2 => Ok(Exit::Nodes),
+        Ok(()) => Ok(Exit::Ok),
+    }
+}
+
+async fn print_lines(
+    context: &Context,
+    lister: &mut Lister,
+    out: &mut impl Write,
+    long: bool,
+) -> Result<(), Error> {
+    while let Some(file) = next_file(context, lister).await? {
+        writeln!(out, "{}", output::list_line(&file, long))
+            .map_err(Error::local("write to", "stdout"))?;
+    }
+    Ok(())
+}
+
+/// One array, closed also where the listing ends early.
+async fn print_json(
+    context: &Context,
+    lister: &mut Lister,
+    out: &mut impl Write,
+) -> Result<(), Error> {
+    let mut lead = "[";
+    let ended = loop {
+        match next_file(context, lister).await {
+            Ok(Some(file)) => {
+                write!(out, "{lead}\n  {}", output::file_json(&file))
+                    .map_err(Error::local("write to", "stdout"))?;
+                lead = ",";
+            }
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(error),
         }
-        first = false;
+    };
+    if ended.is_ok() || lead == "," {
+        let end = if lead == "," { "\n]" } else { "[]" };
+        writeln!(out, "{end}").map_err(Error::local("write to", "stdout"))?;
     }
-    if json {
-        writeln!(out, "{}", if first { "[]" } else { "\n]" }).map_err(failed())?;
+    ended
+}
+
+/// The next file of a listing, or the end that the user asks for.
+pub(super) async fn next_file(
+    context: &Context,
+    lister: &mut Lister,
+) -> Result<Option<Listed>, Error> {
+    tokio::select! {
+        file = lister.next() => file,
+        () = context.cancel.cancelled() => Err(Error::Interrupted),
     }
-    out.flush().map_err(failed())?;
-    Ok(if lister.taking_part() < 2 { Exit::Nodes } else { Exit::Ok })
+}
+
+/// All files under a remote folder. Fails where there are none, or where too few nodes answer
+/// to tell.
+pub(super) async fn under(context: &Context, folder: &FilePath) -> Result<Vec<Listed>, Error> {
+    let inside = format!("{folder}/");
+    let named = |source| Error::Name { path: inside.clone(), source };
+    let mut lister = context.client.list(Prefix::new(&*inside).map_err(named)?, false);
+    let mut files = Vec::new();
+    while let Some(file) = next_file(context, &mut lister).await? {
+        files.push(file);
+    }
+    if lister.taking_part() < 2 {
+        let (operation, nodes) = (Operation::List, lister.errors().to_vec());
+        return Err(Error::Unavailable { operation, path: Some(folder.clone()), nodes });
+    }
+    if files.is_empty() {
+        return Err(Error::NotFound { path: folder.clone() });
+    }
+    Ok(files)
 }
 
 fn prefix(text: OsString) -> Result<Prefix, Error> {
@@ -64,11 +124,11 @@ pub(super) async fn stat(context: &Context, remote: OsString) -> Exit {
     match state.await {
         Err(error) => report(&error),
         Ok(state) => {
-            match context.settings.output {
-                Output::Json => println!("{}", output::file_json(&state.file)),
-                Output::Text => print!("{}", output::stat_text(&state.file)),
-            }
-            if state.file.health == Health::Unknown { Exit::Nodes } else { Exit::Ok }
+            let said = match context.settings.output {
+                Output::Json => say(&format!("{}\n", output::file_json(&state.file))),
+                Output::Text => say(&output::stat_text(&state.file)),
+            };
+            if state.file.health == Health::Unknown { Exit::Nodes } else { said }
         }
     }
 }

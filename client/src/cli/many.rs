@@ -6,14 +6,18 @@ use std::os::unix::ffi::OsStrExt;
 
 use futures_util::stream::{self, StreamExt};
 
+use tokio_util::sync::CancellationToken;
+
 use super::exit::{Exit, report, sum_up};
 use crate::{Error, FilePath};
 
 /// Small files at once.
 const AT_ONCE: usize = 64;
 
-/// Runs one job per file and sums up; every error is told.
+/// Runs one job per file and sums up. Every error is told; after an interruption no job is
+/// started any more, and that is told once.
 pub(super) async fn run<T, F, Fut>(
+    cancel: &CancellationToken,
     files: impl IntoIterator<Item = T>,
     at_once: usize,
     job: F,
@@ -22,16 +26,24 @@ where
     F: Fn(T) -> Fut,
     Fut: Future<Output = Result<(), Error>>,
 {
+    let job = &job;
     let exits: Vec<Exit> = stream::iter(files)
-        .map(|file| async {
+        .map(|file| async move {
+            if cancel.is_cancelled() {
+                return Exit::Interrupted;
+            }
             match job(file).await {
                 Ok(()) => Exit::Ok,
+                Err(Error::Interrupted) => Exit::Interrupted,
                 Err(error) => report(&error),
             }
         })
         .buffer_unordered(at_once)
         .collect()
         .await;
+    if exits.contains(&Exit::Interrupted) {
+        return report(&Error::Interrupted);
+    }
     sum_up(&exits)
 }
 

@@ -57,8 +57,9 @@ pub fn run() -> ExitCode {
         }
     };
     if let Command::Completions { shell } = args.command {
-        clap_complete::generate(shell, &mut Args::command(), "dfsctl", &mut std::io::stdout());
-        return Exit::Ok.into();
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Args::command(), "dfsctl", &mut script);
+        return exit::say(&String::from_utf8_lossy(&script)).into();
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use dfs_proto::placement::{NodeId, PerNode};
 use serde_json::{Value, json};
 
+use super::exit::tell;
 use crate::{Health, Listed, NodeError, NodeInfo, readable_without};
 
 /// One line of `list`.
@@ -169,7 +170,7 @@ pub(super) fn stats(bytes: u64, per_node: PerNode<u64>, rounds: u32, elapsed: Du
         "rounds": rounds,
         "seconds": elapsed.as_secs_f64(),
     });
-    eprintln!("{line}");
+    tell(&line.to_string());
 }
 
 #[cfg(test)]

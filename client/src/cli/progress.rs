@@ -1,7 +1,7 @@
 //! Progress bars on a terminal, nothing in a pipe.
 
 use std::io::IsTerminal;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -16,21 +16,35 @@ const REDRAW: Duration = Duration::from_millis(200);
 
 /// One bar over all files of a command.
 #[derive(Clone)]
-pub(super) struct Bar(Option<ProgressBar>);
+pub(super) struct Bar(Option<Arc<Shown>>);
+
+struct Shown {
+    what: String,
+    bar: OnceLock<Option<ProgressBar>>,
+}
 
 impl Bar {
     /// Starts a bar over `total` bytes, if somebody looks.
     pub(super) fn start(total: u64, what: &str) -> Self {
-        if total < MIN_BYTES || !std::io::stderr().is_terminal() {
-            return Self(None);
+        let bar = Self::later(what);
+        bar.show(total);
+        bar
+    }
+
+    /// A bar that starts when the length is known.
+    pub(super) fn later(what: &str) -> Self {
+        let shown = || Arc::new(Shown { what: what.to_owned(), bar: OnceLock::new() });
+        Self(std::io::stderr().is_terminal().then(shown))
+    }
+
+    fn show(&self, total: u64) {
+        if let Some(shown) = &self.0 {
+            shown.bar.get_or_init(|| (total >= MIN_BYTES).then(|| draw(total, &shown.what)));
         }
-        let style = ProgressStyle::with_template(
-            "{msg} {wide_bar} {bytes}/{total_bytes} {binary_bytes_per_sec} ETA {eta}",
-        );
-        let bar = ProgressBar::new(total).with_message(what.to_owned());
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        bar.enable_steady_tick(REDRAW);
-        Self(Some(bar))
+    }
+
+    fn bar(&self) -> Option<&ProgressBar> {
+        self.0.as_ref()?.bar.get()?.as_ref()
     }
 
     /// What the client reports to.
@@ -40,15 +54,29 @@ impl Bar {
 
     /// Takes the bar away.
     pub(super) fn finish(&self) {
-        if let Some(bar) = &self.0 {
+        if let Some(bar) = self.bar() {
             bar.finish_and_clear();
         }
     }
 }
 
+fn draw(total: u64, what: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template(
+        "{msg} {wide_bar} {bytes}/{total_bytes} {binary_bytes_per_sec} ETA {eta}",
+    );
+    let bar = ProgressBar::new(total).with_message(what.to_owned());
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.enable_steady_tick(REDRAW);
+    bar
+}
+
 impl Progress for Bar {
+    fn start(&self, total: u64) {
+        self.show(total);
+    }
+
     fn advance(&self, bytes: u64) {
-        if let Some(bar) = &self.0 {
+        if let Some(bar) = self.bar() {
             bar.inc(bytes);
         }
     }

@@ -35,11 +35,11 @@ pub(super) async fn run(context: &Context, args: PutArgs) -> Exit {
         }
         Err(Mistake::Error(error)) => return report(&error),
     };
-    let total: u64 = plan.jobs.iter().map(|job| job.bytes).sum();
+    let total = plan.jobs.iter().fold(0_u64, |total, job| total.saturating_add(job.bytes));
     let bar = Bar::start(total, "put");
     let at_once = at_once(plan.jobs.len(), total);
     let (stats, bar_ref) = (args.stats, &bar);
-    let exit = run_many(plan.jobs, at_once, |job| async move {
+    let exit = run_many(&context.cancel, plan.jobs, at_once, |job| async move {
         let options = PutOptions {
             progress: bar_ref.handle(),
             cancel: context.cancel.clone(),
@@ -109,6 +109,10 @@ fn plan_files(paths: &[OsString]) -> Result<Plan, Mistake> {
             Err(mistake) if locals.len() == 1 => return Err(mistake),
             other => other.unwrap_or(0),
         };
+        if let Some(other) = plan.jobs.iter().find(|job| job.remote == remote) {
+            let (a, b) = (other.local.display(), local.display());
+            return Err(usage(format!("{a} and {b} would both be stored as {remote}")));
+        }
         plan.jobs.push(Job { local, remote, bytes });
     }
     Ok(plan)
@@ -121,6 +125,10 @@ fn local_length(local: &Path) -> Result<u64, Mistake> {
     let about = std::fs::metadata(local).map_err(Error::local("read", local))?;
     if about.is_dir() {
         return Err(usage(format!("{} is a folder; use put -r", local.display())));
+    }
+    if !about.is_file() {
+        let why = std::io::Error::other("it is not a regular file");
+        return Err(Error::local("put", local)(why).into());
     }
     Ok(about.len())
 }

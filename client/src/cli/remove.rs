@@ -1,42 +1,42 @@
 //! rm
 
+use std::ffi::OsStr;
+
 use super::Context;
 use super::args::RmArgs;
-use super::exit::{Exit, report};
+use super::exit::{Exit, report, sum_up};
+use super::list::under;
 use super::many::{remote_folder, remote_path, run as run_many};
-use crate::{Error, FilePath, Prefix};
+use crate::{Error, FilePath};
 
 /// Removals at once.
 const AT_ONCE: usize = 64;
 
 pub(super) async fn run(context: &Context, args: RmArgs) -> Exit {
-    let paths = if args.recursive {
-        find(context, &args).await
-    } else {
-        args.remotes.iter().map(|remote| remote_path(remote)).collect()
-    };
-    let paths = match paths {
-        Ok(paths) => paths,
-        Err(error) => return report(&error),
-    };
-    run_many(paths, AT_ONCE, |path| context.client.remove(path, &context.cancel)).await
-}
-
-/// All files under the folders named.
-async fn find(context: &Context, args: &RmArgs) -> Result<Vec<FilePath>, Error> {
-    let mut paths = Vec::new();
+    let (mut paths, mut failed) = (Vec::new(), Vec::new());
     for remote in &args.remotes {
-        let folder = remote_folder(remote)?;
-        let inside = format!("{folder}/");
-        let named = |source| Error::Name { path: inside.clone(), source };
-        let mut lister = context.client.list(Prefix::new(&*inside).map_err(named)?, false);
-        let before = paths.len();
-        while let Some(file) = lister.next().await? {
-            paths.push(file.path);
-        }
-        if paths.len() == before {
-            return Err(Error::NotFound { path: folder });
+        match find(context, remote, args.recursive).await {
+            Ok(found) => paths.extend(found),
+            // One bad name among several must not keep the others from being removed.
+            Err(error) => failed.push(report(&error)),
         }
     }
-    Ok(paths)
+    if paths.is_empty() {
+        return sum_up(&failed);
+    }
+    let exit = run_many(&context.cancel, paths, AT_ONCE, |path| {
+        context.client.remove(path, &context.cancel)
+    })
+    .await;
+    if failed.is_empty() { exit } else { sum_up(&[&failed[..], &[exit]].concat()) }
+}
+
+/// The file named, or all files under the folder named.
+async fn find(context: &Context, remote: &OsStr, folder: bool) -> Result<Vec<FilePath>, Error> {
+    if folder {
+        let files = under(context, &remote_folder(remote)?).await?;
+        Ok(files.into_iter().map(|file| file.path).collect())
+    } else {
+        Ok(vec![remote_path(remote)?])
+    }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use super::args::{Global, Output};
-use super::exit::complain;
+use super::exit::{complain, tell};
 use crate::{Client, Config, Credentials, Error, Notice, Notify, UserName};
 
 /// How often a password may be typed.
@@ -74,7 +74,7 @@ impl Settings {
             let credentials = Credentials::new(self.user.clone(), typed);
             match Client::connect_with(&self.config, credentials, notify()).await {
                 Err(Error::Credentials) if terminal && attempt < ATTEMPTS => {
-                    eprintln!("{}", Error::Credentials);
+                    tell(&Error::Credentials.to_string());
                     typed = self.ask().await?;
                 }
                 other => return other,

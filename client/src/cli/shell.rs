@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 use rustyline::error::ReadlineError;
 
 use super::args::Command;
-use super::exit::{Exit, complain};
+use super::exit::{Exit, complain, tell};
 use super::{Context, execute};
 
 const PROMPT: &str = "dfs> ";
@@ -60,7 +60,7 @@ impl Input {
                         let _ = editor.add_history_entry(&*line);
                         return Some(line);
                     }
-                    Err(ReadlineError::Interrupted) => eprintln!("type quit to leave"),
+                    Err(ReadlineError::Interrupted) => tell("type quit to leave"),
                     Err(_) => return None,
                 }
             },
