@@ -147,7 +147,7 @@ async fn serve(
             incarnation = %identity.incarnation, %address, "ready"
         );
     }
-    let api = Api { node: Arc::clone(&node), auth: Arc::clone(&auth) };
+    let api = Api { node: Arc::clone(&node), auth: Arc::clone(&auth), stop: ending.clone() };
     let peer_api = PeerApi { node: Arc::clone(&node) };
     let drained = CancellationToken::new();
     let server = builder()

@@ -1,6 +1,7 @@
 //! `GetChunks`: a tracked task reads and sends, a few blocks ahead of the client.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dfs_proto::chunk::{ChunkId, ChunkSet};
 use dfs_proto::manifest::UploadId;
@@ -10,9 +11,12 @@ use dfs_proto::protocol::row::Current;
 use dfs_proto::wire::convert::{self, Malformed};
 use dfs_proto::wire::pb;
 use dfs_proto::wire::pb::get_chunks_request::Source;
-use dfs_proto::wire::pb::get_chunks_response::Message;
+use dfs_proto::wire::pb::get_chunks_response;
+use dfs_proto::wire::status::Reason;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Response, Status};
 
 use super::{Answer, Api, answer, status};
@@ -25,8 +29,75 @@ const AHEAD: usize = 2;
 /// Most ranges of a request.
 const MAX_RANGES: usize = 16;
 
-type Outgoing = mpsc::Sender<Result<pb::GetChunksResponse, Status>>;
-type Stream = ReceiverStream<Result<pb::GetChunksResponse, Status>>;
+/// A client that takes nothing for this long is gone for good. So long because a person may
+/// pause the pipe that the data goes to.
+const MAX_STALL: Duration = Duration::from_secs(600);
+
+type Message = Result<pb::GetChunksResponse, Status>;
+type Stream = ReceiverStream<Message>;
+
+/// The sending side of an answer.
+struct Outgoing {
+    messages: mpsc::Sender<Message>,
+    /// Room for the last word, which has to get through where the client takes nothing.
+    last: Option<mpsc::OwnedPermit<Message>>,
+    /// Set when the node stops.
+    stop: CancellationToken,
+    patience: Duration,
+}
+
+/// Why an answer ended early.
+#[derive(Debug, thiserror::Error)]
+enum SendError {
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    #[error("the client has gone")]
+    Gone,
+    #[error("the client took nothing for {} minutes", MAX_STALL.as_secs() / 60)]
+    Stalled,
+    #[error("the node is about to stop")]
+    Stopping,
+}
+
+impl Outgoing {
+    fn new(stop: CancellationToken) -> (Self, Stream) {
+        let (messages, receiver) = mpsc::channel(AHEAD + 1);
+        let last = messages.clone().try_reserve_owned().ok();
+        (Self { messages, last, stop, patience: MAX_STALL }, ReceiverStream::new(receiver))
+    }
+
+    /// Sends a message as soon as the client has taken what came before. A node that stops
+    /// does not wait for that.
+    async fn send(&self, message: pb::GetChunksResponse) -> Result<(), SendError> {
+        let sent = timeout(self.patience, self.messages.send(Ok(message)));
+        tokio::select! {
+            biased;
+            sent = sent => match sent {
+                Ok(sent) => sent.map_err(|_| SendError::Gone),
+                Err(_) => Err(SendError::Stalled),
+            },
+            () = self.stop.cancelled() => Err(SendError::Stopping),
+        }
+    }
+
+    /// Ends the answer with an error.
+    fn fail(self, status: Status) {
+        if let Some(last) = self.last {
+            last.send(Err(status));
+        }
+    }
+}
+
+/// What the client is told; nothing if nobody listens.
+fn last_word(error: SendError, node: &Node) -> Option<Status> {
+    let text = error.to_string();
+    match error {
+        SendError::Fetch(error) => Some(status::fetch(error, node.identity().node)),
+        SendError::Gone => None,
+        SendError::Stalled => Some(Reason::StreamIdle.status(text)),
+        SendError::Stopping => Some(Reason::ShuttingDown.status(text)),
+    }
+}
 
 pub(super) async fn get_chunks(
     api: &Api,
@@ -47,7 +118,7 @@ async fn by_path(api: &Api, user: UserName, source: &pb::PathSource) -> Answer<S
     let current = stats.first().and_then(|stat| stat.current.clone());
     let head =
         pb::GetChunksHead { node: api.identity(), stat: stats.first().map(answer::path_stat) };
-    let head = pb::GetChunksResponse { message: Some(Message::Head(head)) };
+    let head = pb::GetChunksResponse { message: Some(get_chunks_response::Message::Head(head)) };
     let (upload, chunks) = match &current {
         Some(current) => (
             current.record.version.upload,
@@ -55,22 +126,25 @@ async fn by_path(api: &Api, user: UserName, source: &pb::PathSource) -> Answer<S
         ),
         None => (UploadId::new([0; 16]), ChunkSet::EMPTY),
     };
-    let (sender, receiver) = mpsc::channel(AHEAD);
+    let (outgoing, stream) = Outgoing::new(api.stop.clone());
     let node = Arc::clone(&api.node);
     api.node.tasks().spawn(async move {
-        if sender.send(Ok(head)).await.is_err() {
-            return;
-        }
+        let wanted = |chunk| Wanted { user: &user, path: &path, upload, chunk, blocks: (0, 0) };
+        let mut sent = outgoing.send(head).await;
         for chunk in chunks.iter() {
-            let wanted = Wanted { user: &user, path: &path, upload, chunk, blocks: (0, 0) };
-            // The record is the answer; who misses the data asks for it by upload.
-            if let Err(error) = send(&node, &sender, wanted).await {
-                tracing::warn!(%path, %chunk, %error, "data left out of an answer by path");
-                return;
+            if sent.is_ok() {
+                sent = send(&node, &outgoing, wanted(chunk)).await;
             }
         }
+        match sent {
+            // The record is the answer; who misses the data asks for it by upload.
+            Err(SendError::Fetch(error)) => {
+                tracing::warn!(%path, %error, "data left out of an answer by path");
+            }
+            sent => end(outgoing, sent, &node),
+        }
     });
-    Ok(Response::new(ReceiverStream::new(receiver)))
+    Ok(Response::new(stream))
 }
 
 /// The chunks of the current version that go with the answer.
@@ -107,19 +181,26 @@ fn by_upload(api: &Api, user: UserName, source: &pb::UploadSource) -> Answer<Str
         Ok((chunk, (range.first_block.into(), range.block_count.into())))
     });
     let ranges: Vec<(ChunkId, (u64, u64))> = each.collect::<Result<_, Malformed>>()?;
-    let (sender, receiver) = mpsc::channel(AHEAD);
+    let (outgoing, stream) = Outgoing::new(api.stop.clone());
     let node = Arc::clone(&api.node);
     api.node.tasks().spawn(async move {
+        let mut sent = Ok(());
         for (chunk, blocks) in ranges {
-            let wanted = Wanted { user: &user, path: &path, upload, chunk, blocks };
-            if let Err(error) = send(&node, &sender, wanted).await {
-                // Nobody listens any more, or it is the last thing that is said.
-                let _ = sender.send(Err(status::fetch(error, node.identity().node))).await;
-                return;
+            if sent.is_ok() {
+                let wanted = Wanted { user: &user, path: &path, upload, chunk, blocks };
+                sent = send(&node, &outgoing, wanted).await;
             }
         }
+        end(outgoing, sent, &node);
     });
-    Ok(Response::new(ReceiverStream::new(receiver)))
+    Ok(Response::new(stream))
+}
+
+/// Ends an answer as it went.
+fn end(outgoing: Outgoing, sent: Result<(), SendError>, node: &Node) {
+    if let Some(status) = sent.err().and_then(|error| last_word(error, node)) {
+        outgoing.fail(status);
+    }
 }
 
 /// Blocks of a chunk: `blocks` are the first one and the count, 0 for all.
@@ -131,8 +212,8 @@ struct Wanted<'a> {
     blocks: (u64, u64),
 }
 
-/// Sends blocks until they are all sent or the client is gone.
-async fn send(node: &Arc<Node>, sender: &Outgoing, wanted: Wanted<'_>) -> Result<(), FetchError> {
+/// Sends blocks until they are all sent or the client takes no more.
+async fn send(node: &Arc<Node>, outgoing: &Outgoing, wanted: Wanted<'_>) -> Result<(), SendError> {
     let Wanted { user, path, upload, chunk, blocks } = wanted;
     let mut fetching = node.fetch(user, path, upload, chunk, blocks).await?;
     loop {
@@ -141,9 +222,44 @@ async fn send(node: &Arc<Node>, sender: &Outgoing, wanted: Wanted<'_>) -> Result
             return Ok(());
         }
         for block in blocks {
-            if sender.send(Ok(answer::block(block))).await.is_err() {
-                return Ok(());
+            outgoing.send(answer::block(block)).await?;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio_stream::StreamExt;
+
+    async fn ended(outgoing: &Outgoing) -> SendError {
+        loop {
+            if let Err(error) = outgoing.send(Default::default()).await {
+                return error;
             }
         }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_takes_nothing_is_told_and_let_go() {
+        let (mut outgoing, mut stream) = Outgoing::new(CancellationToken::new());
+        outgoing.patience = Duration::from_millis(5);
+        assert!(matches!(ended(&outgoing).await, SendError::Stalled));
+        outgoing.fail(Reason::StreamIdle.status("told"));
+        let mut last = None;
+        while let Some(message) = stream.next().await {
+            last = Some(message);
+        }
+        assert_eq!(last.unwrap().unwrap_err().message(), "told");
+    }
+
+    #[tokio::test]
+    async fn a_node_that_stops_waits_for_no_client() {
+        let stop = CancellationToken::new();
+        let (outgoing, stream) = Outgoing::new(stop.clone());
+        stop.cancel();
+        assert!(matches!(ended(&outgoing).await, SendError::Stopping));
+        drop(stream);
+        assert!(matches!(ended(&outgoing).await, SendError::Gone));
     }
 }

@@ -19,6 +19,7 @@ use dfs_proto::wire::pb::dfs_service_server::DfsService;
 use dfs_proto::wire::status::{INVALID_CREDENTIALS, Reason};
 use dfs_proto::wire::{MAX_BATCH, pb};
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::auth::{Auth, LoginError, Principal, TOKEN_LIFE};
@@ -32,6 +33,8 @@ type Answer<T> = Result<Response<T>, Status>;
 pub(crate) struct Api {
     pub(crate) node: Arc<Node>,
     pub(crate) auth: Arc<Auth>,
+    /// Set when the node stops: answers that wait for their clients end then.
+    pub(crate) stop: CancellationToken,
 }
 
 impl Api {
