@@ -1,5 +1,7 @@
 //! Answering questions: what is known of paths, listings, the state of an upload.
 
+use std::collections::BTreeMap;
+
 use dfs_proto::chunk::ChunkSet;
 use dfs_proto::manifest::{Record, UploadId};
 use dfs_proto::name::{FilePath, Prefix, UserName};
@@ -144,17 +146,18 @@ fn newest_superseded(
     user: &UserName,
     path: &FilePath,
 ) -> Result<Vec<Record>, IndexError> {
-    let mut records: Vec<Record> = Vec::new();
+    let mut newest = BTreeMap::new();
     for item in view.uploads_of(user, path) {
         let (_, upload) = item?;
         if let UploadState::Superseded(version) = upload.state {
             let have = upload.have;
-            records.push(Record { version, have });
-            records.sort_unstable_by_key(|record| std::cmp::Reverse(record.version.tag));
-            records.truncate(MAX_SUPERSEDED);
+            newest.insert(version.tag, Record { version, have });
+            if newest.len() > MAX_SUPERSEDED {
+                newest.pop_first();
+            }
         }
     }
-    Ok(records)
+    Ok(newest.into_values().rev().collect())
 }
 
 fn page(

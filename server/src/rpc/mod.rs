@@ -26,6 +26,10 @@ use crate::auth::{Auth, LoginError, Principal, TOKEN_LIFE};
 use crate::node::{Node, now_ms};
 pub(crate) use peer::PeerApi;
 
+/// Most paths of which the superseded versions are told in one answer: up to 64 manifests each
+/// have to fit into a message.
+const MAX_SUPERSEDED_QUERIES: usize = 16;
+
 type Answer<T> = Result<Response<T>, Status>;
 
 /// `DfsService` on one node.
@@ -114,6 +118,13 @@ impl DfsService for Api {
         let user = user(&request)?;
         let request = request.into_inner();
         batch("queries", &request.queries)?;
+        if request.include_superseded && request.queries.len() > MAX_SUPERSEDED_QUERIES {
+            let why = format!(
+                "has {} entries, 1..{MAX_SUPERSEDED_QUERIES} are allowed with include_superseded",
+                request.queries.len()
+            );
+            return Err(Malformed::new("queries", why).into());
+        }
         let each = request.queries.iter().map(|query| {
             let upload = query.upload_id.as_deref();
             let upload = upload.map(|id| convert::upload_id("queries.upload_id", id));
