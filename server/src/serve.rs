@@ -147,7 +147,9 @@ async fn serve(
             incarnation = %identity.incarnation, %address, "ready"
         );
     }
-    let api = Api { node: Arc::clone(&node), auth: Arc::clone(&auth), stop: ending.clone() };
+    // Set when running requests have had their time.
+    let cut_off = CancellationToken::new();
+    let api = Api { node: Arc::clone(&node), auth: Arc::clone(&auth), stop: cut_off.clone() };
     let peer_api = PeerApi { node: Arc::clone(&node) };
     let drained = CancellationToken::new();
     let server = builder()
@@ -183,6 +185,7 @@ async fn serve(
     if tokio::time::timeout(DRAIN, server).await.is_err() {
         tracing::warn!("some requests did not end in time and are cut off");
     }
+    cut_off.cancel();
     tasks.close();
     if tokio::time::timeout(Duration::from_secs(1), tasks.wait()).await.is_err() {
         tracing::warn!("background work did not end in time");

@@ -37,7 +37,7 @@ type Answer<T> = Result<Response<T>, Status>;
 pub(crate) struct Api {
     pub(crate) node: Arc<Node>,
     pub(crate) auth: Arc<Auth>,
-    /// Set when the node stops: answers that wait for their clients end then.
+    /// Set at the end of the drain: answers that still wait for their clients end then.
     pub(crate) stop: CancellationToken,
 }
 
