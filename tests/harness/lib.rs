@@ -15,6 +15,8 @@ pub mod seed;
 
 pub mod content;
 
+pub mod table;
+
 pub mod machine;
 
 mod ports;

@@ -40,11 +40,10 @@ fn names() -> Vec<String> {
     .into();
     names.push("s".repeat(255));
     names.push("ü".repeat(127) + "x");
-    names.push(
-        [&"p".repeat(255), &"q".repeat(255), &"r".repeat(255), &"t".repeat(256 - 1)]
-            .map(|s| s.as_str())
-            .join("/"),
-    );
+    let segments = [("p", 255), ("q", 255), ("r", 255), ("s", 254), ("t", 1)];
+    let longest = segments.map(|(letter, length)| letter.repeat(length)).join("/");
+    assert_eq!(longest.len(), 1024);
+    names.push(longest);
     names
 }
 

@@ -1,8 +1,9 @@
 //! The table: which node holds which chunk of a file.
 
 use harness::api::block_on;
-use harness::cluster::{NODES, TABLE, USER, home_mask};
+use harness::cluster::{NODES, USER};
 use harness::content::{noise, with_x, x_by_python, x_of};
+use harness::table::{TABLE, home_mask};
 use serde_json::{Value, json};
 
 use crate::cluster;
