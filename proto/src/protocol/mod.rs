@@ -3,8 +3,9 @@
 //! On a node, [`row`] turns (row, message, now) into (row, answer). On a client, [`put`],
 //! [`remove`], [`read`] and [`listing`] take events and give effects; [`decide`] is the read
 //! decision they share, [`commit`] the commit round, [`fetch`] the choice of who sends which
-//! chunk, [`health`] what the answers say about redundancy. The programs only carry messages
-//! between these machines and the world; a simulator can do the same.
+//! chunk, [`health`] what the answers say about redundancy. [`repair`] and [`janitor`] heal: the
+//! nodes run them on themselves. The programs only carry messages between these machines and
+//! the world; a simulator can do the same.
 
 pub mod row;
 
@@ -23,6 +24,10 @@ pub mod fetch;
 pub mod health;
 
 pub mod listing;
+
+pub mod repair;
+
+pub mod janitor;
 
 #[cfg(test)]
 mod samples;
@@ -70,6 +75,15 @@ pub enum Refused {
     /// The upload was committed under another tag, or the tag names another upload.
     #[error("the upload or the tag belongs to another version")]
     TagConflict,
+    /// Data to be copied of an upload that is no version here.
+    #[error("the upload is not committed here")]
+    NotCommitted,
+    /// The version to give chunks up of is not current and confirmed here.
+    #[error("the version is not current and confirmed")]
+    NotCurrent,
+    /// Chunks that the node itself is a home of are never given up.
+    #[error("the chunks live on this node")]
+    AtHome,
     /// The node knows a newer incarnation of a node that the request rests on.
     #[error("node {} lost its disk since it prepared", .0.node)]
     PrepareLost(NodeRef),

@@ -4,14 +4,14 @@
 //! - the current tag never decreases;
 //! - an upload is committed under one tag ever;
 //! - the data of the current version is never removed;
-//! - data is removed only by [`Row::drop_upload`] (fenced) and [`Row::prune`] (superseded by
-//!   a confirmed version, grace over).
+//! - data is removed only by [`Row::drop_upload`] (fenced), [`Row::prune`] (superseded by
+//!   a confirmed version, grace over) and [`Row::release`] (both homes hold it).
 
 use std::collections::BTreeMap;
 
 use crate::chunk::{ChunkId, ChunkSet};
 use crate::manifest::{Content, Incarnation, Record, UploadId, Version};
-use crate::placement::{NodeId, PerNode};
+use crate::placement::{NodeId, PerNode, home_chunks, homes};
 use crate::protocol::{NodeRef, Refused};
 use crate::tag::Tag;
 
@@ -108,6 +108,19 @@ pub enum DropEvidence {
     NeverCommitted,
     /// All four nodes answered that it is fenced.
     FencedBy(PerNode<Incarnation>),
+}
+
+/// A request to give up chunks that a node took in for another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReleaseOrder {
+    /// The version; it must be current and confirmed.
+    pub tag: Tag,
+    /// Its upload.
+    pub upload: UploadId,
+    /// The chunks.
+    pub chunks: ChunkSet,
+    /// Their home nodes, which have just been seen to hold them.
+    pub homes: Vec<NodeRef>,
 }
 
 impl Row {
@@ -306,6 +319,65 @@ impl Row {
             return None;
         }
         self.uploads.remove(&upload).map(|old| old.have)
+    }
+
+    /// Whether `chunk` of a version, copied from another node, may be counted as held. Only
+    /// data of a version is ever copied; an upload that is not committed here may be gone.
+    pub fn may_restore(&self, node: &NodeView, upload: UploadId) -> Result<(), Refused> {
+        if node.rejoining {
+            return Err(Refused::Rejoining);
+        }
+        if self.committed(upload).is_some() { Ok(()) } else { Err(Refused::NotCommitted) }
+    }
+
+    /// Records that `chunk` of a version was copied here and is durable.
+    pub fn restore(
+        &mut self,
+        node: &NodeView,
+        upload: UploadId,
+        chunk: ChunkId,
+    ) -> Result<(), Refused> {
+        self.may_restore(node, upload)?;
+        match &mut self.current {
+            Some(current) if current.record.version.upload == upload => {
+                current.record.have = current.record.have.with(chunk);
+            }
+            _ => {
+                if let Some(upload) = self.uploads.get_mut(&upload) {
+                    upload.have = upload.have.with(chunk);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives up chunks of the current version that live on other nodes and returns which to
+    /// remove. Each of their homes must be named and be the node it was.
+    pub fn release(&mut self, node: &NodeView, order: &ReleaseOrder) -> Result<ChunkSet, Refused> {
+        check_sources(node, &order.homes)?;
+        let current = self.current.as_mut().filter(|current| {
+            let version = &current.record.version;
+            current.confirmed && version.tag == order.tag && version.upload == order.upload
+        });
+        let Some(current) = current else {
+            return Err(Refused::NotCurrent);
+        };
+        let Some(manifest) = current.record.version.manifest() else {
+            return Err(Refused::NotCurrent);
+        };
+        let named = |home: NodeId| order.homes.iter().any(|named| named.node == home);
+        let foreign = order.chunks.minus(home_chunks(manifest.x(), node.position));
+        if foreign != order.chunks {
+            return Err(Refused::AtHome);
+        }
+        let homes_named = |chunk: ChunkId| homes(manifest.x(), chunk).into_iter().all(named);
+        if !order.chunks.iter().all(homes_named) {
+            return Err(Refused::NotPrepared);
+        }
+        let kept = current.record.have.minus(order.chunks);
+        let released = current.record.have.minus(kept);
+        current.record.have = kept;
+        Ok(released)
     }
 
     /// Records that chunks turned out to be unreadable. Never read as "deleted".

@@ -79,6 +79,12 @@ reasons! {
     NotPrepared = "NOT_PREPARED", FailedPrecondition;
     /// The upload or the tag belongs to another version.
     TagConflict = "TAG_CONFLICT", AlreadyExists;
+    /// The upload is not committed on this node, so nothing is copied for it.
+    NotCommitted = "NOT_COMMITTED", FailedPrecondition;
+    /// The version is not current and confirmed on this node.
+    NotCurrent = "NOT_CURRENT", FailedPrecondition;
+    /// The node is a home of these chunks and does not give them up.
+    ChunksAtHome = "CHUNKS_AT_HOME", FailedPrecondition;
     /// A node that the request rests on has lost its disk.
     PrepareLost = "PREPARE_LOST", Aborted;
     /// The node's disk failed; it takes nothing any more.
@@ -129,6 +135,9 @@ pub fn reason(refused: &Refused) -> Reason {
         Refused::NotFenced => Reason::UploadNotFenced,
         Refused::NotPrepared => Reason::NotPrepared,
         Refused::TagConflict => Reason::TagConflict,
+        Refused::NotCommitted => Reason::NotCommitted,
+        Refused::NotCurrent => Reason::NotCurrent,
+        Refused::AtHome => Reason::ChunksAtHome,
         Refused::PrepareLost(_) => Reason::PrepareLost,
     }
 }
@@ -149,6 +158,9 @@ pub fn refused(refusal: &pb::Refusal, other: Option<NodeRef>) -> Refused {
         (Some(Reason::UploadFenced), _) => Refused::Fenced,
         (Some(Reason::UploadNotFenced), _) => Refused::NotFenced,
         (Some(Reason::TagConflict), _) => Refused::TagConflict,
+        (Some(Reason::NotCommitted), _) => Refused::NotCommitted,
+        (Some(Reason::NotCurrent), _) => Refused::NotCurrent,
+        (Some(Reason::ChunksAtHome), _) => Refused::AtHome,
         _ => Refused::NotPrepared,
     }
 }

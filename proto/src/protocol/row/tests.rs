@@ -388,3 +388,57 @@ fn a_lost_chunk_is_not_a_removal() {
         assert_eq!(row.have(upload(number)).len(), 1, "it can be put back");
     }
 }
+
+#[test]
+fn only_versions_get_their_chunks_back() {
+    for (mut row, answer) in [
+        (Row::default(), Err(Refused::NotCommitted)),
+        (prepared(&[1]), Err(Refused::NotCommitted)),
+        (superseded(false), Ok(())),
+    ] {
+        let before = row.clone();
+        assert_eq!(row.restore(&rejoining(), upload(1), ChunkId::C3), Err(Refused::Rejoining));
+        assert_eq!(row.restore(&node(), upload(1), ChunkId::C3), answer);
+        assert_eq!(row != before, answer.is_ok());
+        assert_eq!(row.have(upload(1)).contains(ChunkId::C3), answer.is_ok());
+    }
+    let mut row = superseded(false);
+    row.restore(&node(), upload(2), ChunkId::C3).unwrap();
+    assert!(row.have(upload(2)).contains(ChunkId::C3), "of the current version too");
+}
+
+#[test]
+fn chunks_taken_in_for_another_node_go_only_when_all_is_named() {
+    let manifest = file(2, 2).manifest().unwrap().clone();
+    let own = home_chunks(manifest.x(), N1);
+    let foreign = ChunkSet::ALL.minus(own);
+    let spilled = |confirmed| {
+        let mut row = superseded(confirmed);
+        for chunk in ChunkSet::ALL.iter() {
+            row.restore(&node(), upload(2), chunk).unwrap();
+        }
+        row
+    };
+    let all = vec![node_ref(N2, 1), node_ref(N3, 1), node_ref(N4, 1)];
+    let order = ReleaseOrder { tag: tag(2), upload: upload(2), chunks: foreign, homes: all };
+    let mut row = spilled(true);
+    assert_eq!(row.release(&node(), &order), Ok(foreign));
+    assert_eq!(row.have(upload(2)), own);
+    assert_eq!(row.release(&node(), &order), Ok(ChunkSet::EMPTY), "again");
+
+    let refused = |row: &Row, order: ReleaseOrder, why: Refused| {
+        let mut after = row.clone();
+        assert_eq!(after.release(&node(), &order), Err(why));
+        assert_eq!(&after, row);
+    };
+    refused(&spilled(false), order.clone(), Refused::NotCurrent);
+    let row = spilled(true);
+    refused(&row, ReleaseOrder { tag: tag(1), ..order.clone() }, Refused::NotCurrent);
+    refused(&row, ReleaseOrder { upload: upload(1), ..order.clone() }, Refused::NotCurrent);
+    refused(&row, ReleaseOrder { chunks: ChunkSet::ALL, ..order.clone() }, Refused::AtHome);
+    let fewer = order.homes[1..].to_vec();
+    refused(&row, ReleaseOrder { homes: fewer, ..order.clone() }, Refused::NotPrepared);
+    let swapped = vec![node_ref(N2, 2), node_ref(N3, 1), node_ref(N4, 1)];
+    let lost = Refused::PrepareLost(node_ref(N2, 1));
+    refused(&row, ReleaseOrder { homes: swapped, ..order }, lost);
+}
