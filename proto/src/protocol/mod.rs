@@ -1,11 +1,12 @@
 //! The protocol as machines without I/O, clock or randomness.
 //!
-//! On a node, [`row`] turns (row, message, now) into (row, answer). On a client, [`put`],
-//! [`remove`], [`read`] and [`listing`] take events and give effects; [`decide`] is the read
-//! decision they share, [`commit`] the commit round, [`fetch`] the choice of who sends which
-//! chunk, [`health`] what the answers say about redundancy. [`repair`] and [`janitor`] heal: the
-//! nodes run them on themselves. The programs only carry messages between these machines and
-//! the world; a simulator can do the same.
+//! On a node, [`row`] turns (row, message, now) into (row, answer), and [`rejoin`] says when
+//! one whose disk was replaced may serve. On a client, [`put`], [`remove`], [`read`] and
+//! [`listing`] take events and give effects; [`decide`] is the read decision they share,
+//! [`commit`] the commit round, [`fetch`] the choice of who sends which chunk, [`health`] what
+//! the answers say about redundancy. [`repair`] and [`janitor`] heal: the nodes run them on
+//! themselves. The programs only carry messages between these machines and the world; a
+//! simulator can do the same.
 
 pub mod row;
 
@@ -28,6 +29,8 @@ pub mod listing;
 pub mod repair;
 
 pub mod janitor;
+
+pub mod rejoin;
 
 #[cfg(test)]
 mod samples;

@@ -278,13 +278,36 @@ impl Row {
         if let Some(record) = self.committed(upload) {
             return Ok(FenceAnswer::Committed(record));
         }
+        self.set_fence(node.now_ms, upload);
+        Ok(FenceAnswer::Fenced)
+    }
+
+    fn set_fence(&mut self, now_ms: u64, upload: UploadId) {
         let fenced =
-            Upload { have: self.have(upload), state: UploadState::Fenced, since_ms: node.now_ms };
+            Upload { have: self.have(upload), state: UploadState::Fenced, since_ms: now_ms };
         let upload = self.uploads.entry(upload).or_insert(fenced.clone());
         if upload.state != UploadState::Fenced {
             *upload = fenced;
         }
-        Ok(FenceAnswer::Fenced)
+    }
+
+    /// Takes what a peer holds current, for a node that is coming back: the larger tag stays,
+    /// with the chunks that are here, and a mark that it is on three nodes is kept.
+    pub fn adopt(&mut self, now_ms: u64, version: Version, confirmed: bool) {
+        let tag = version.tag;
+        if self.tag() < Some(tag) && self.committed(version.upload).is_none() {
+            self.take(now_ms, version);
+        }
+        if confirmed {
+            self.confirm(tag);
+        }
+    }
+
+    /// Takes over a peer's fence, data or not, unless the upload is committed here.
+    pub fn adopt_fence(&mut self, now_ms: u64, upload: UploadId) {
+        if self.committed(upload).is_none() {
+            self.set_fence(now_ms, upload);
+        }
     }
 
     /// Gives up the data of a fenced upload and returns which chunks to remove. The fence stays.

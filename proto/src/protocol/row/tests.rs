@@ -442,3 +442,42 @@ fn chunks_taken_in_for_another_node_go_only_when_all_is_named() {
     let lost = Refused::PrepareLost(node_ref(N2, 1));
     refused(&row, ReleaseOrder { homes: swapped, ..order }, lost);
 }
+
+/// Whatever the order in which the peers are read, the largest version stays and a fence holds.
+#[test]
+fn adopting_keeps_the_largest_tag_its_mark_and_all_fences() {
+    let found = [(file(1, 1), true), (tombstone(3, 3), false), (file(2, 2), true)];
+    for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+        let mut row = Row::default();
+        for place in order {
+            let (version, confirmed) = found[place].clone();
+            row.adopt(5, version, confirmed);
+            row.adopt_fence(5, upload(4));
+        }
+        let current = row.current.clone().unwrap();
+        assert_eq!((current.record.version, current.confirmed), (tombstone(3, 3), false));
+        assert!(current.record.have.is_empty(), "a peer's chunks are not here");
+        assert!(is_fenced(&row, 4));
+        row.adopt(6, tombstone(3, 3), true);
+        assert!(row.current.unwrap().confirmed, "one peer knows that it is on three nodes");
+    }
+}
+
+#[test]
+fn adopting_keeps_the_data_that_is_here() {
+    let mut row = prepared(&[1]);
+    row.adopt_fence(5, upload(1));
+    assert!(is_fenced(&row, 1));
+    row.adopt(5, file(1, 1), false);
+    assert_eq!(row.current.as_ref().unwrap().record.have.len(), 1);
+    let before = row.clone();
+    row.adopt_fence(5, upload(1));
+    assert_eq!(row, before, "it is committed here");
+    row.adopt(5, file(2, 1), true);
+    assert_eq!(row, before, "an upload has one tag");
+    row.adopt(7, file(2, 2), true);
+    let old = &row.uploads[&upload(1)];
+    assert_eq!((old.have.len(), old.since_ms), (1, 7));
+    row.adopt_fence(8, upload(1));
+    assert!(!is_fenced(&row, 1), "a superseded version is committed");
+}
