@@ -55,6 +55,8 @@ mod remove;
 
 mod info;
 
+mod verify;
+
 #[cfg(feature = "cli")]
 pub mod cli;
 
@@ -77,6 +79,7 @@ pub use info::NodeInfo;
 pub use list::{Lister, PathState};
 pub use put::{PutOptions, PutReport};
 pub use upload::Progress;
+pub use verify::{Condition, CopyFault, Fault, Verified, VerifyOptions, VerifyReport};
 
 use get::Output;
 use nodes::Nodes;
@@ -190,6 +193,17 @@ impl Client {
     /// Removes `path`. [`Error::NotFound`] if there is no such file.
     pub async fn remove(&self, path: FilePath, cancel: &CancellationToken) -> Result<(), Error> {
         remove::remove(&self.nodes, path, cancel).await
+    }
+
+    /// Reads every file whose path starts with `prefix` through both pairs of opposite nodes and
+    /// checks it; tells `each` what it found. Damaged chunks are reported to their nodes.
+    pub async fn verify(
+        &self,
+        prefix: Prefix,
+        options: VerifyOptions,
+        each: impl FnMut(&Verified),
+    ) -> Result<VerifyReport, Error> {
+        verify::verify(&self.nodes, prefix, options, each).await
     }
 
     /// Asks the four nodes how they are.

@@ -156,6 +156,8 @@ pub(crate) enum Place<'a> {
     },
     /// Next on a stream.
     Stream(&'a mut StreamSink),
+    /// Into a digest, and nowhere else.
+    Digest(&'a mut Md5Hasher),
 }
 
 impl Place<'_> {
@@ -164,6 +166,16 @@ impl Place<'_> {
         match self {
             Self::File { file, start } => file.write(*start + offset, data).await,
             Self::Stream(stream) => stream.write(data).await,
+            Self::Digest(md5) => {
+                let mut moved = std::mem::take(*md5);
+                let hashed = tokio::task::spawn_blocking(move || {
+                    moved.update(&data);
+                    moved
+                });
+                let failed = |error| Error::local("hash", "-")(std::io::Error::other(error));
+                **md5 = hashed.await.map_err(failed)?;
+                Ok(())
+            }
         }
     }
 }

@@ -43,6 +43,9 @@ pub trait Progress: Send + Sync {
     /// The file has this many bytes. Told once, by a GET when it knows.
     fn start(&self, _total: u64) {}
 
+    /// There are this many bytes more to do. Told by a VERIFY for each file that it finds.
+    fn grow(&self, _bytes: u64) {}
+
     /// `bytes` more of the file are done.
     fn advance(&self, bytes: u64);
 }

@@ -3,7 +3,7 @@
 //! Every test has a cluster of its own and may run beside any other. In reading order: what a
 //! put leaves on the nodes and what a get brings back ([`placement`], [`contents`], [`names`],
 //! [`folders`], [`listing`], [`traffic`]), nodes that are gone or come back ([`outages`],
-//! [`losses`], [`removal`], [`restarts`]), disks that fail ([`damage`]), nodes that neither
+//! [`losses`], [`removal`], [`restarts`]), disks that fail ([`damage`], [`verification`]), nodes that neither
 //! answer nor refuse ([`stalls`]), clients in each other's way or gone ([`races`], [`interruptions`], [`crowd`]), who may do what
 //! ([`accounts`], [`api`], [`paths`], [`configuration`]), and what it costs ([`memory`]).
 //! [`tidy`] reads the sources.
@@ -29,6 +29,8 @@ mod removal;
 mod restarts;
 
 mod damage;
+
+mod verification;
 
 mod stalls;
 

@@ -94,6 +94,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
         "client/src",
         &[
             &["cli"],
+            &["verify"],
             &["put", "get", "list", "remove", "info"],
             &["look", "transfer"],
             &["nodes"],

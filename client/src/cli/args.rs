@@ -73,6 +73,15 @@ pub(super) enum Command {
     },
     /// Remove files
     Rm(RmArgs),
+    /// Read every copy of files and check it
+    ///
+    /// Reads every file through nodes 1+3 and through nodes 2+4 and checks all checksums and the
+    /// MD5. Prints what is not in order, then a summary. Exit codes: 0 all is well, 6 damaged or
+    /// lost, 5 something is not there or its node cannot be reached, 8 a node could not read.
+    Verify {
+        /// Only paths that start with this text
+        prefix: Option<OsString>,
+    },
     /// Tell how the four nodes are
     Status,
     /// Type commands at a prompt

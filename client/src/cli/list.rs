@@ -106,7 +106,8 @@ pub(super) async fn under(context: &Context, folder: &FilePath) -> Result<Vec<Li
     Ok(files)
 }
 
-fn prefix(text: OsString) -> Result<Prefix, Error> {
+/// A prefix as the user typed it.
+pub(super) fn prefix(text: OsString) -> Result<Prefix, Error> {
     let name = |source| Error::Name { path: text.to_string_lossy().into_owned(), source };
     let utf8 = std::str::from_utf8(text.as_bytes())
         .map_err(|_| name(dfs_proto::name::NameError::NotUtf8))?;

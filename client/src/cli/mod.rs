@@ -27,6 +27,8 @@ mod remove;
 
 mod status;
 
+mod verify;
+
 mod shell;
 
 use std::process::ExitCode;
@@ -107,6 +109,7 @@ async fn execute(context: &Context, command: Command) -> Exit {
         Command::List(args) => list::list(context, args).await,
         Command::Stat { remote } => list::stat(context, remote).await,
         Command::Rm(args) => remove::run(context, args).await,
+        Command::Verify { prefix } => verify::run(context, prefix).await,
         Command::Status => status::run(context).await,
         Command::Shell | Command::Completions { .. } => {
             complain("this command does not work inside the shell");

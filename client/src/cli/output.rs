@@ -7,7 +7,10 @@ use dfs_proto::placement::{NodeId, PerNode};
 use serde_json::{Value, json};
 
 use super::exit::tell;
-use crate::{Health, Listed, NodeError, NodeInfo, readable_without};
+use crate::{
+    Condition, CopyFault, Health, Listed, NodeError, NodeInfo, Verified, VerifyReport,
+    readable_without,
+};
 
 /// One line of `list`.
 pub(super) fn list_line(file: &Listed, long: bool) -> String {
@@ -160,6 +163,75 @@ pub(super) fn status_json(infos: &PerNode<Result<NodeInfo, NodeError>>) -> Value
         }),
     };
     NodeId::ALL.into_iter().zip(infos).map(node).collect()
+}
+
+/// One line of `verify` about a file that is not in order.
+pub(super) fn verified_line(file: &Verified) -> String {
+    let mut faults: Vec<String> =
+        file.faults.iter().map(|fault| format!("chunk {}: {}", fault.chunk, fault.why)).collect();
+    faults.extend(file.wrong_md5.map(|md5| format!("its content has the MD5 {md5}")));
+    format!("{}: {}: {}", file.path, file.condition.word(), faults.join("; "))
+}
+
+/// A file that is not in order as JSON.
+pub(super) fn verified_json(file: &Verified) -> Value {
+    let copy = |fault: &CopyFault| {
+        json!({
+            "node": fault.node.get(),
+            "chunk": fault.chunk.get(),
+            "fault": fault.fault.word(),
+            "cause": fault.why,
+        })
+    };
+    json!({
+        "path": file.path.as_str(),
+        "size": file.size,
+        "state": file.condition.word(),
+        "copies": file.faults.iter().map(copy).collect::<Vec<Value>>(),
+        "wrong_md5": file.wrong_md5.map(|md5| md5.to_string()),
+    })
+}
+
+/// The summary of `verify`.
+pub(super) fn verify_text(report: &VerifyReport) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: String| {
+        writeln!(text, "{name:<10} {value}").expect("a string takes all text");
+    };
+    line("files", report.files.to_string());
+    line("bytes", report.bytes.to_string());
+    for condition in Condition::ALL {
+        let count = report.count(condition);
+        if count > 0 || condition == Condition::Ok {
+            line(condition.word(), count.to_string());
+        }
+    }
+    for id in NodeId::ALL {
+        let damaged = report.damaged_copies[id.index()];
+        if damaged > 0 {
+            line(&format!("node {id}"), format!("{damaged} damaged chunks"));
+        }
+        if report.unreachable[id.index()] {
+            line(&format!("node {id}"), "cannot be reached".to_owned());
+        }
+    }
+    text
+}
+
+/// The members of the summary of `verify` as JSON, and the end of the object.
+pub(super) fn verify_json_end(report: &VerifyReport) -> String {
+    let mut members = serde_json::Map::new();
+    members.insert("files".into(), report.files.into());
+    members.insert("bytes".into(), report.bytes.into());
+    for condition in Condition::ALL {
+        members.insert(condition.word().into(), report.count(condition).into());
+    }
+    let unreachable = NodeId::ALL.into_iter().filter(|id| report.unreachable[id.index()]);
+    let unreachable: Vec<u8> = unreachable.map(NodeId::get).collect();
+    members.insert("damaged_copies".into(), json!(report.damaged_copies));
+    members.insert("unreachable".into(), json!(unreachable));
+    members.insert("per_node".into(), json!(report.per_node));
+    Value::Object(members).to_string().split_off(1)
 }
 
 /// The line of `--stats`.

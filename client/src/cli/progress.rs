@@ -37,6 +37,23 @@ impl Bar {
         Self(std::io::stderr().is_terminal().then(shown))
     }
 
+    /// A bar over what is not known yet and grows.
+    pub(super) fn growing(what: &str) -> Self {
+        let bar = Self::later(what);
+        if let Some(shown) = &bar.0 {
+            shown.bar.get_or_init(|| Some(draw(0, &shown.what)));
+        }
+        bar
+    }
+
+    /// Prints something while the bar steps aside.
+    pub(super) fn aside<T>(&self, print: impl FnOnce() -> T) -> T {
+        match self.bar() {
+            Some(bar) => bar.suspend(print),
+            None => print(),
+        }
+    }
+
     fn show(&self, total: u64) {
         if let Some(shown) = &self.0 {
             shown.bar.get_or_init(|| (total >= MIN_BYTES).then(|| draw(total, &shown.what)));
@@ -73,6 +90,12 @@ fn draw(total: u64, what: &str) -> ProgressBar {
 impl Progress for Bar {
     fn start(&self, total: u64) {
         self.show(total);
+    }
+
+    fn grow(&self, bytes: u64) {
+        if let Some(bar) = self.bar() {
+            bar.inc_length(bytes);
+        }
     }
 
     fn advance(&self, bytes: u64) {
