@@ -5,12 +5,13 @@
 //! not once per file. A token that the node forgot in a restart is renewed once.
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use dfs_proto::identity::Identity;
-use dfs_proto::name::{ClusterName, UserName};
+use dfs_proto::name::{ClusterName, FilePath, UserName};
 use dfs_proto::placement::NodeId;
 use dfs_proto::wire::pb::dfs_service_client::DfsServiceClient;
 use dfs_proto::wire::status::Reason;
@@ -55,6 +56,10 @@ pub enum Notice {
     LeftOut(NodeError),
     /// A node's clock is this many milliseconds off.
     Skew(NodeId, u64),
+    /// What has come of a large file is kept here; the next GET to the same place goes on.
+    Kept(PathBuf),
+    /// Of this file so many bytes were here already.
+    Resumed(FilePath, u64),
 }
 
 /// Takes notices; called from any task, must not block.

@@ -15,9 +15,11 @@ use dfs_proto::wire::pb::Selection;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio_util::sync::CancellationToken;
 
+use crate::connect::Notice;
 use crate::error::{Error, NodeError, Operation};
 use crate::look::{INLINE_BYTES, Look};
 use crate::nodes::Nodes;
+use crate::partial::Prefix;
 use crate::sink::{PartFile, Place, Sink, StreamSink};
 use crate::transfer::{Failure, Piece, Transfer};
 use crate::upload::{Progress, Traffic};
@@ -52,7 +54,7 @@ pub struct GetOptions {
     pub verify: bool,
     /// Told how far it is.
     pub progress: Option<Arc<dyn Progress>>,
-    /// Stops it; a file under way is removed.
+    /// Stops it; a file under way is removed, or kept for the next GET of it if it is large.
     pub cancel: CancellationToken,
 }
 
@@ -65,6 +67,8 @@ pub struct GetReport {
     pub manifest: Manifest,
     /// Three nodes could not be shown to have it.
     pub unconfirmed: bool,
+    /// Bytes of it that an interrupted GET had fetched before.
+    pub resumed: u64,
     /// Payload bytes received from each node.
     pub per_node: PerNode<u64>,
     /// Rounds of messages it took.
@@ -86,10 +90,18 @@ pub(crate) async fn get(
     options: GetOptions,
 ) -> Result<GetReport, Error> {
     let cancel = options.cancel.clone();
-    tokio::select! {
-        report = run(nodes, path, output, options) => report,
+    let mut sink = None;
+    let done = tokio::select! {
+        report = run(nodes, path, output, options, &mut sink) => report,
         () = cancel.cancelled() => Err(Error::Interrupted),
+    };
+    if let (Err(error), Some(Sink::File(file))) = (&done, sink) {
+        let useless = matches!(error, Error::Corrupt { .. } | Error::NotFound { .. });
+        if let Some(kept) = file.give_up(!useless) {
+            nodes.notify(Notice::Kept(kept));
+        }
     }
+    done
 }
 
 async fn run(
@@ -97,35 +109,41 @@ async fn run(
     path: FilePath,
     output: Output<'_>,
     options: GetOptions,
+    place: &mut Option<Sink>,
 ) -> Result<GetReport, Error> {
     let started = Instant::now();
     let traffic = Arc::new(Traffic::default());
-    let mut read = Get { nodes: nodes.clone(), path, options, traffic, rounds: 0 };
+    let mut read = Get { nodes: nodes.clone(), path, options, traffic, rounds: 0, resumed: 0 };
     let (mut look, version, unconfirmed) = read.decide().await?;
     if let (Some(progress), Some(manifest)) = (&read.options.progress, version.manifest()) {
         progress.start(manifest.size());
     }
     // Nothing local is touched before the file is known to exist.
-    let mut sink = match output {
-        Output::File(target) => Sink::File(PartFile::create(target)?),
+    let size = version.manifest().map_or(0, Manifest::size);
+    let sink = place.insert(match output {
+        Output::File(target) => Sink::File(PartFile::create(target, size)?),
         Output::Stream(stream) => Sink::Stream(StreamSink::new(stream, read.options.verify)),
-    };
+    });
     let mut decided = (version, unconfirmed);
-    if let Err(error) = read.fetch(&mut look, &decided.0, &mut sink).await {
-        decided = read.newer(&decided.0, error, &mut sink).await?;
+    if let Err(error) = read.fetch(&mut look, &decided.0, sink).await {
+        decided = read.newer(&decided.0, error, sink).await?;
     }
     let (version, unconfirmed) = decided;
     let Some(manifest) = version.manifest().cloned() else {
         return Err(Error::NotFound { path: read.path });
     };
-    if let Err(wrong) = sink.finish(&manifest, read.options.verify).await? {
+    if let Err(wrong) = sink.check(&manifest, read.options.verify).await? {
         let what = format!("its MD5 is {}, stored was {}", wrong.0, manifest.md5());
         return Err(Error::Corrupt { path: read.path, what, nodes: Vec::new() });
+    }
+    if let Some(sink) = place.take() {
+        sink.finish(&manifest)?;
     }
     Ok(GetReport {
         tag: version.tag,
         manifest,
         unconfirmed,
+        resumed: read.resumed,
         per_node: read.traffic.per_node(),
         rounds: read.rounds,
         elapsed: started.elapsed(),
@@ -138,6 +156,7 @@ struct Get {
     options: GetOptions,
     traffic: Arc<Traffic>,
     rounds: u32,
+    resumed: u64,
 }
 
 impl Get {
@@ -211,13 +230,21 @@ impl Get {
         look.linger(LINGER, used).await;
         look.await_chunks(version, used).await;
         let mut here = look.take_chunks(version.upload);
+        let come = match sink {
+            Sink::File(file) => file.begin(version, manifest).await?,
+            Sink::Stream(_) => Default::default(),
+        };
+        self.resumed = come.iter().map(|prefix| prefix.bytes).sum();
+        if self.resumed > 0 {
+            self.nodes.notify(Notice::Resumed(self.path.clone(), self.resumed));
+        }
         let have = look.have(version);
         let sources = NodeId::ALL.map(|id| match have[id.index()] {
             Some(have) if used(id) => Source::Up(have),
             _ => Source::Out,
         });
-        let short = |chunk: ChunkId| manifest.chunk(chunk).length == 0;
-        let present = |chunk: &ChunkId| short(*chunk) || here.iter().any(|(c, _)| c == chunk);
+        let come_whole = |chunk: ChunkId| come[chunk.index()].bytes == manifest.chunk(chunk).length;
+        let present = |chunk: &ChunkId| come_whole(*chunk) || here.iter().any(|(c, _)| c == chunk);
         let wanted: ChunkSet = ChunkId::ALL.into_iter().filter(|chunk| !present(chunk)).collect();
         if !wanted.is_empty() {
             self.rounds += 1;
@@ -232,6 +259,7 @@ impl Get {
         };
         let errors = look.errors();
         let mut job = Job { transfer, fetch: Fetch::new(sources), errors, damaged: false };
+        job.advance(self.resumed);
         match sink {
             Sink::File(file) => {
                 for (chunk, blocks) in here {
@@ -243,7 +271,7 @@ impl Get {
                         offset += length;
                     }
                 }
-                job.fetch_to_file(wanted, file).await
+                job.fetch_to_file(wanted, file, come).await
             }
             Sink::Stream(stream) => {
                 for chunk in ChunkId::ALL {
@@ -282,11 +310,17 @@ impl Job<'_> {
     }
 
     /// All chunks at once, each from its node, written where they belong.
-    async fn fetch_to_file(&mut self, wanted: ChunkSet, file: &PartFile) -> Result<(), Error> {
+    async fn fetch_to_file(
+        &mut self,
+        wanted: ChunkSet,
+        file: &PartFile,
+        come: [Prefix; 4],
+    ) -> Result<(), Error> {
         let size = self.transfer.manifest.size();
         let mut next = Vec::new();
         for chunk in wanted.iter() {
-            next.push((self.first(wanted, chunk)?, Piece::start(chunk)));
+            let piece = Piece::after(chunk, come[chunk.index()]);
+            next.push((self.first(wanted, chunk)?, piece));
         }
         let Self { transfer, fetch, errors, damaged } = self;
         let transfer = &*transfer;

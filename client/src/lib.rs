@@ -41,6 +41,8 @@ mod nodes;
 
 mod put;
 
+mod partial;
+
 mod sink;
 
 mod look;
@@ -160,7 +162,9 @@ impl Client {
 
     /// Reads `path` into a local file, which appears whole or not at all.
     ///
-    /// [`Error::NotFound`], [`Error::Incomplete`] and [`Error::Corrupt`] leave it as it was.
+    /// [`Error::NotFound`], [`Error::Incomplete`] and [`Error::Corrupt`] leave it as it was. What
+    /// has come of a file of more than 64 MiB is kept beside it as `.dfs-NAME.partial`, and the
+    /// next GET to the same place goes on from there if it is still the same version.
     pub async fn get(
         &self,
         path: FilePath,

@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
-use crate::connect::{CONNECT_LIMIT, Credentials, Node, Notify};
+use crate::connect::{CONNECT_LIMIT, Credentials, Node, Notice, Notify};
 use crate::error::{Cause, NodeError};
 use crate::lane::Lane;
 use crate::upload::{self, Upload};
@@ -217,6 +217,7 @@ pub(crate) struct Nodes {
     members: PerNode<Arc<Member>>,
     /// Taken by each PUT of a large file, which keeps some blocks per node in memory.
     large: Semaphore,
+    notify: Notify,
     /// Work that goes on after an operation was answered: late Commits, Confirms, discards.
     background: TaskTracker,
 }
@@ -230,7 +231,8 @@ impl Nodes {
             let node = Node::new(id, address, cluster, credentials.clone(), notify.clone());
             Arc::new(Member::new(Arc::new(node)))
         });
-        Self { members, large: Semaphore::new(LARGE_AT_ONCE), background: TaskTracker::new() }
+        let large = Semaphore::new(LARGE_AT_ONCE);
+        Self { members, large, notify, background: TaskTracker::new() }
     }
 
     pub(crate) fn get(&self, id: NodeId) -> &Arc<Member> {
@@ -240,6 +242,11 @@ impl Nodes {
     /// Waits for a turn to send a large file.
     pub(crate) async fn large_turn(&self) -> Option<SemaphorePermit<'_>> {
         self.large.acquire().await.ok()
+    }
+
+    /// Tells something that is about no node.
+    pub(crate) fn notify(&self, notice: Notice) {
+        (self.notify)(notice);
     }
 
     pub(crate) fn background(&self) -> &TaskTracker {

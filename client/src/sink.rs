@@ -10,15 +10,20 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use dfs_proto::chunk::BLOCK_BYTES;
 use dfs_proto::digest::{Md5Digest, Md5Hasher};
-use dfs_proto::manifest::Manifest;
+use dfs_proto::manifest::{Manifest, Version};
 use tempfile::{NamedTempFile, TempPath};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::error::Error;
+use crate::partial::{Partial, Prefix};
 
 /// Blocks that may wait for a slow stream.
 const QUEUE: usize = 2;
+
+/// What has come of a file longer than this outlives the program, in bytes; a shorter one is
+/// fetched again in no time.
+const KEEP_BYTES: u64 = 64 << 20;
 
 /// A place for bytes.
 pub(crate) enum Sink {
@@ -31,14 +36,36 @@ pub(crate) enum Sink {
 /// A file that appears under its name only when it is whole.
 pub(crate) struct PartFile {
     target: PathBuf,
-    file: Arc<File>,
-    /// Removes the file when dropped.
-    path: TempPath,
+    file: Hold,
+    /// Length of the version that is being written.
+    size: u64,
+}
+
+/// What holds the bytes until then.
+enum Hold {
+    /// Goes when it is dropped.
+    Temporary(Arc<File>, TempPath),
+    /// Stays when it is dropped.
+    Partial(Arc<Partial>),
 }
 
 impl PartFile {
-    /// Makes the temporary file in the target's directory.
-    pub(crate) fn create(target: &Path) -> Result<Self, Error> {
+    /// Makes the file in the target's directory, or opens what another get of `size` bytes has
+    /// left there. Where another get to the same target is under way each has its own.
+    pub(crate) fn create(target: &Path, size: u64) -> Result<Self, Error> {
+        let target = target.to_owned();
+        if size > KEEP_BYTES {
+            let partial = Partial::open(&target).map_err(Error::local("write to", &*target))?;
+            if let Some(partial) = partial {
+                let file = Hold::Partial(Arc::new(partial));
+                return Ok(Self { target, file, size });
+            }
+        }
+        let file = Self::temporary(&target)?;
+        Ok(Self { target, file, size })
+    }
+
+    fn temporary(target: &Path) -> Result<Hold, Error> {
         let directory = match target.parent() {
             Some(parent) if parent != Path::new("") => parent,
             _ => Path::new("."),
@@ -50,33 +77,67 @@ impl PartFile {
         let made: NamedTempFile =
             builder.tempfile_in(directory).map_err(Error::local("write to", directory))?;
         let (file, path) = made.into_parts();
-        Ok(Self { target: target.to_owned(), file: Arc::new(file), path })
+        Ok(Hold::Temporary(Arc::new(file), path))
+    }
+
+    /// Begins with a version; tells how much of each of its chunks has come before.
+    pub(crate) async fn begin(
+        &mut self,
+        version: &Version,
+        manifest: &Manifest,
+    ) -> Result<[Prefix; 4], Error> {
+        self.size = manifest.size();
+        let Hold::Partial(partial) = &self.file else {
+            return Ok(Default::default());
+        };
+        let (partial, version, manifest) = (partial.clone(), version.clone(), manifest.clone());
+        let begun = tokio::task::spawn_blocking(move || partial.begin(&version, &manifest)).await;
+        let begun = begun.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        begun.map_err(Error::local("write to", &*self.target))
     }
 
     /// Writes a block at its offset in the file.
     pub(crate) async fn write(&self, offset: u64, data: Bytes) -> Result<(), Error> {
-        let file = self.file.clone();
-        let written = tokio::task::spawn_blocking(move || file.write_all_at(&data, offset)).await;
+        let size = self.size;
+        let written = match &self.file {
+            Hold::Temporary(file, _) => {
+                let file = file.clone();
+                tokio::task::spawn_blocking(move || file.write_all_at(&data, offset)).await
+            }
+            Hold::Partial(partial) => {
+                let partial = partial.clone();
+                let write = move || Partial::write(partial.file(), size, offset, &data);
+                tokio::task::spawn_blocking(write).await
+            }
+        };
         let written = written.unwrap_or_else(|error| Err(std::io::Error::other(error)));
         written.map_err(Error::local("write", &*self.target))
     }
 
     /// The MD5 of what has been written.
     async fn md5(&self) -> Result<Md5Digest, Error> {
-        let file = self.file.clone();
+        let size = self.size;
+        let file = match &self.file {
+            Hold::Temporary(file, _) => file.try_clone(),
+            Hold::Partial(partial) => partial.file().try_clone(),
+        };
         let read = move || {
+            let file = file?;
             let mut md5 = Md5Hasher::new();
             let mut buffer = vec![0; BLOCK_BYTES as usize];
             let mut offset = 0;
-            loop {
-                match file.read_at(&mut buffer, offset)? {
-                    0 => return Ok(md5.finish()),
+            while offset < size {
+                let left = usize::try_from(size - offset).unwrap_or(usize::MAX);
+                let wanted = left.min(buffer.len());
+                match file.read_at(&mut buffer[..wanted], offset)? {
+                    0 => break,
                     found => {
                         md5.update(&buffer[..found]);
                         offset += found as u64;
                     }
                 }
             }
+            Ok(md5.finish())
         };
         let digest = tokio::task::spawn_blocking(read).await;
         let digest = digest.unwrap_or_else(|error| Err(std::io::Error::other(error)));
@@ -84,14 +145,39 @@ impl PartFile {
     }
 
     fn finish(self, manifest: &Manifest) -> Result<(), Error> {
-        let failed = || Error::local("write", &*self.target);
-        // A version may be shorter than one that was begun before it.
-        self.file.set_len(manifest.size()).map_err(failed())?;
-        if let Ok(modified) = manifest.modified().parse::<jiff::Timestamp>() {
-            self.file.set_modified(SystemTime::from(modified)).map_err(failed())?;
+        let Self { target, file, .. } = self;
+        let failed = || Error::local("write", &*target);
+        let complete = |file: &File| {
+            // A version may be shorter than one that was begun before it.
+            file.set_len(manifest.size()).map_err(failed())?;
+            if let Ok(modified) = manifest.modified().parse::<jiff::Timestamp>() {
+                file.set_modified(SystemTime::from(modified)).map_err(failed())?;
+            }
+            Ok::<(), Error>(())
+        };
+        match file {
+            Hold::Temporary(file, path) => {
+                complete(&file)?;
+                path.persist(&target).map_err(|error| failed()(error.error))
+            }
+            Hold::Partial(partial) => {
+                complete(partial.file())?;
+                partial.persist(&target).map_err(failed())
+            }
         }
-        let target = self.target.clone();
-        self.path.persist(&target).map_err(|error| Error::local("write", target)(error.error))
+    }
+
+    /// Gives up. With `keep` what has come of a large file stays, and where is told.
+    pub(crate) fn give_up(self, keep: bool) -> Option<PathBuf> {
+        let Hold::Partial(partial) = self.file else {
+            return None;
+        };
+        if keep && partial.holds_any(self.size) {
+            return Some(partial.path().to_owned());
+        }
+        // One that stays is found by the next get.
+        let _ = partial.remove();
+        None
     }
 }
 
@@ -184,30 +270,29 @@ impl Place<'_> {
 pub(crate) struct WrongDigest(pub(crate) Md5Digest);
 
 impl Sink {
-    /// Ends: checks the MD5 if asked to, then makes the file appear.
-    pub(crate) async fn finish(
-        self,
+    /// Checks the MD5 if asked to; closes a stream.
+    pub(crate) async fn check(
+        &mut self,
         manifest: &Manifest,
         verify: bool,
     ) -> Result<Result<(), WrongDigest>, Error> {
+        let found = match self {
+            Self::File(file) if verify => Some(file.md5().await?),
+            Self::File(_) => None,
+            Self::Stream(stream) => stream.close().await?.filter(|_| verify),
+        };
+        Ok(match found.filter(|found| *found != manifest.md5()) {
+            Some(found) => Err(WrongDigest(found)),
+            None => Ok(()),
+        })
+    }
+
+    /// Ends: a file appears.
+    pub(crate) fn finish(self, manifest: &Manifest) -> Result<(), Error> {
         match self {
-            Self::File(file) => {
-                if verify {
-                    let found = file.md5().await?;
-                    if found != manifest.md5() {
-                        return Ok(Err(WrongDigest(found)));
-                    }
-                }
-                file.finish(manifest)?;
-            }
-            Self::Stream(mut stream) => {
-                let found = stream.close().await?;
-                if let Some(found) = found.filter(|found| verify && *found != manifest.md5()) {
-                    return Ok(Err(WrongDigest(found)));
-                }
-            }
+            Self::File(file) => file.finish(manifest),
+            Self::Stream(_) => Ok(()),
         }
-        Ok(Ok(()))
     }
 }
 
@@ -239,12 +324,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("file");
         std::fs::write(&target, "old").unwrap();
-        let part = PartFile::create(&target).unwrap();
+        let part = PartFile::create(&target, 11).unwrap();
         part.write(6, "world".into()).await.unwrap();
         part.write(0, "hello ".into()).await.unwrap();
         assert_eq!(std::fs::read(&target).unwrap(), b"old");
-        let finished = Sink::File(part).finish(&manifest(b"hello world"), true).await.unwrap();
-        assert!(finished.is_ok());
+        let (mut sink, manifest) = (Sink::File(part), manifest(b"hello world"));
+        assert!(sink.check(&manifest, true).await.unwrap().is_ok());
+        sink.finish(&manifest).unwrap();
         assert_eq!(std::fs::read(&target).unwrap(), b"hello world");
         let modified = std::fs::metadata(&target).unwrap().modified().unwrap();
         let modified = jiff::Timestamp::try_from(modified).unwrap();
@@ -255,7 +341,7 @@ mod tests {
     #[tokio::test]
     async fn a_file_that_is_given_up_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        let part = PartFile::create(&folder.path().join("file")).unwrap();
+        let part = PartFile::create(&folder.path().join("file"), 5).unwrap();
         part.write(0, "hello".into()).await.unwrap();
         drop(part);
         assert!(names(folder.path()).is_empty());
@@ -264,10 +350,11 @@ mod tests {
     #[tokio::test]
     async fn a_wrong_digest_keeps_the_file_from_appearing() {
         let folder = tempfile::tempdir().unwrap();
-        let part = PartFile::create(&folder.path().join("file")).unwrap();
+        let part = PartFile::create(&folder.path().join("file"), 5).unwrap();
         part.write(0, "hellO".into()).await.unwrap();
-        let finished = Sink::File(part).finish(&manifest(b"hello"), true).await.unwrap();
-        assert!(finished.is_err());
+        let mut sink = Sink::File(part);
+        assert!(sink.check(&manifest(b"hello"), true).await.unwrap().is_err());
+        drop(sink);
         assert!(names(folder.path()).is_empty());
     }
 
@@ -287,6 +374,6 @@ mod tests {
         for _ in 0..10 {
             failed |= sink.write("hello".into()).await.is_err();
         }
-        assert!(failed || Sink::Stream(sink).finish(&manifest(b"x"), false).await.is_err());
+        assert!(failed || Sink::Stream(sink).check(&manifest(b"x"), false).await.is_err());
     }
 }

@@ -15,6 +15,7 @@ use tonic::Streaming;
 use crate::connect::{Node, PROGRESS_LIMIT, cause, within};
 use crate::error::{Cause, Error, NodeError};
 use crate::nodes::Nodes;
+use crate::partial::Prefix;
 use crate::sink::Place;
 use crate::upload::{Progress, Traffic};
 
@@ -33,7 +34,12 @@ pub(crate) struct Piece {
 
 impl Piece {
     pub(crate) fn start(chunk: ChunkId) -> Self {
-        Self { chunk, next: 0, crc: Crc32c::default() }
+        Self::after(chunk, Prefix::default())
+    }
+
+    /// The rest of a chunk of which some has come before.
+    pub(crate) fn after(chunk: ChunkId, come: Prefix) -> Self {
+        Self { chunk, next: come.blocks, crc: come.crc }
     }
 }
 

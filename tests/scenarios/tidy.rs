@@ -65,7 +65,7 @@ const RESERVED: &[Reserved] = &[
     Reserved {
         sources: "client/src",
         words: &["std::fs", "tokio::fs"],
-        modules: &["source", "sink", "config", "cli/put", "cli/get"],
+        modules: &["source", "sink", "partial", "config", "cli/put", "cli/get"],
         why: "local files are read and written in one place each",
     },
     Reserved {
@@ -100,6 +100,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
             &["nodes"],
             &["upload", "lane"],
             &["connect", "source", "sink"],
+            &["partial"],
             &["error"],
             &["config", "random"],
         ],

@@ -117,6 +117,7 @@ fn tell(remote: &FilePath, report: &GetReport, stats: bool) {
         ));
     }
     if stats {
-        output::stats(report.manifest.size(), report.per_node, report.rounds, report.elapsed);
+        let moved = report.manifest.size().saturating_sub(report.resumed);
+        output::stats(moved, report.per_node, report.rounds, report.elapsed);
     }
 }

@@ -107,6 +107,12 @@ fn notify() -> Notify {
             Notice::Skew(node, ms) => {
                 format!("the clock of node {node} is {} s off the others'; set it right", ms / 1000)
             }
+            Notice::Kept(file) => {
+                format!("what has come is kept in {}; the same get goes on", file.display())
+            }
+            Notice::Resumed(path, bytes) => {
+                format!("{path}: {bytes} bytes have come before; going on after them")
+            }
         };
         let mut told = told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if told.insert(text.clone()) {
