@@ -52,7 +52,7 @@ impl Net {
         self.proxies.iter().for_each(|proxy| proxy.pace(bytes_per_second));
     }
 
-    fn from_nodes(&self) -> u64 {
+    fn received(&self) -> u64 {
         self.proxies.iter().map(Proxy::from_node).sum()
     }
 
@@ -60,10 +60,10 @@ impl Net {
     fn get_under_way(&self) -> Running {
         fs::create_dir_all(self.target()).expect("a directory");
         self.pace(16 * MIB);
-        let before = self.from_nodes();
+        let before = self.received();
         let get = self.dfsctl().args(["get", "large", "target/large"]).start();
         wait::until_true("bytes flow", Duration::from_secs(60), || {
-            self.from_nodes() > before + CAME + 8 * MIB
+            self.received() > before + CAME + 8 * MIB
         });
         get
     }
