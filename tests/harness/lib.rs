@@ -3,7 +3,7 @@
 //! A [`Cluster`] is a directory with the files of a development cluster and up to four `dfsd`
 //! processes on free ports; [`Ctl`] runs `dfsctl` against it with a hard deadline. A [`Proxy`]
 //! between the two loses connections at a chosen byte, and [`NodeApi`] speaks to a node without
-//! `dfsctl`. All of them clean up when dropped, also while a test panics, and a cluster then
+//! `dfsctl`; a [`mount::Mount`] is a file system of its own. All of them clean up when dropped, also while a test panics, and a cluster then
 //! prints the ends of its nodes' logs.
 //!
 //! Nothing here sleeps to let something happen: [`wait::until`] asks until it has happened,
@@ -30,6 +30,8 @@ pub mod proxy;
 pub mod api;
 
 pub mod cluster;
+
+pub mod mount;
 
 pub use api::NodeApi;
 pub use cluster::{Cluster, Programs};

@@ -17,8 +17,9 @@
 //!   8  in this state since, ms since 1970        16  incarnation
 //!   …  version, if superseded                  keyspace meta: "peer" POSITION(1)
 //!                                                 1  format version: 1
-//!                                                16  incarnation
-//!                                                 8  boot counter
+//! keyspace meta: "group"                         16  incarnation
+//!   1  format version: 1                          8  boot counter
+//!   8  number of the last group of changes
 //! ```
 
 use bytes::Bytes;
@@ -37,6 +38,9 @@ const ID_BYTES: usize = 16;
 
 /// The key of the sentinel row.
 pub(crate) const NODE_KEY: &[u8] = b"node";
+
+/// The key of the number of the last group. Every other key but those in `meta` has a NUL.
+pub(crate) const GROUP_KEY: &[u8] = b"group";
 
 /// What the index holds of one chunk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -206,6 +210,18 @@ pub(crate) fn read_node(bytes: &[u8]) -> Result<Incarnation, CodecError> {
     let incarnation = Incarnation::new(input.array()?);
     input.end()?;
     Ok(incarnation)
+}
+
+pub(crate) fn put_group(group: u64) -> Vec<u8> {
+    [&[FORMAT][..], &group.to_be_bytes()].concat()
+}
+
+pub(crate) fn read_group(bytes: &[u8]) -> Result<u64, CodecError> {
+    let mut input = Input::new(bytes);
+    input.version(FORMAT)?;
+    let group = input.u64()?;
+    input.end()?;
+    Ok(group)
 }
 
 pub(crate) fn put_peer(peer: &Peer) -> Vec<u8> {

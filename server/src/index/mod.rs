@@ -6,12 +6,15 @@
 //! sync. This is the only module that knows which database it is.
 //!
 //! [`codec`] draws keys and values, [`txn`] is a transaction, [`writer`] the group commit.
+//! [`journal`] looks through the database's journals before it opens them, and [`mark`] says
+//! how much they have to have.
 
 pub(crate) mod codec;
+mod journal;
+mod mark;
 pub(crate) mod txn;
 mod writer;
 
-use std::collections::HashMap;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,7 +27,8 @@ use fjall::{KeyspaceCreateOptions, KvSeparationOptions, PersistMode, Readable};
 
 use crate::codec::CodecError;
 use crate::poison::Poison;
-use txn::{Lookup, Txn};
+use mark::Mark;
+use txn::{Changes, Lookup, Txn};
 pub(crate) use writer::Pending;
 use writer::Writer;
 
@@ -71,6 +75,11 @@ pub(crate) enum OpenError {
     Missing(PathBuf),
     #[error("the index at {path} is damaged: {why}")]
     Damaged { path: PathBuf, why: String },
+    #[error(
+        "the index at {path} went back in time: it ends at change {found}, change {expected} was \
+         made durable"
+    )]
+    Lost { path: PathBuf, found: u64, expected: u64 },
     #[error("the index at {path} belongs to another life of this node's disk")]
     Foreign { path: PathBuf },
     #[error("the index at {path} cannot be made: {source}")]
@@ -121,11 +130,7 @@ impl Database {
         &self.spaces[space as usize]
     }
 
-    fn write(
-        &self,
-        changes: HashMap<(Space, Vec<u8>), Option<Bytes>>,
-        durable: bool,
-    ) -> Result<(), IndexError> {
+    fn write(&self, changes: Changes, durable: bool) -> Result<(), IndexError> {
         // The journal's data and length are all that recovery needs, and fdatasync covers both.
         let mode = durable.then_some(PersistMode::SyncData);
         let mut batch = self.fjall.batch().durability(mode.or(Some(PersistMode::Buffer)));
@@ -136,6 +141,12 @@ impl Database {
             }
         }
         Ok(batch.commit()?)
+    }
+
+    /// The number of the last group.
+    fn group(&self) -> Result<Option<u64>, IndexError> {
+        let bytes = self.get(Space::Meta, codec::GROUP_KEY)?;
+        Ok(bytes.as_deref().map(codec::read_group).transpose()?)
     }
 
     fn sync(&self) -> Result<(), IndexError> {
@@ -165,10 +176,15 @@ impl Index {
             let [paths, uploads, chunks, meta] = spaces;
             let spaces = [paths?, uploads?, chunks?, meta?];
             let database = Database { fjall, spaces };
-            let key = (Space::Meta, codec::NODE_KEY.to_vec());
-            let value = codec::put_node(incarnation).into();
-            database.write(HashMap::from([(key, Some(value))]), true)?;
-            database.sync()
+            let row =
+                |key: &[u8], value: Vec<u8>| ((Space::Meta, key.to_vec()), Some(value.into()));
+            let rows = [
+                row(codec::NODE_KEY, codec::put_node(incarnation)),
+                row(codec::GROUP_KEY, codec::put_group(0)),
+            ];
+            database.write(Changes::from(rows), true)?;
+            database.sync()?;
+            Mark::create(&mark_of(path), 0).map_err(|error| fjall::Error::from(error).into())
         };
         make().map_err(|source| OpenError::Create { path: path.to_owned(), source })
     }
@@ -181,9 +197,13 @@ impl Index {
         poison: Poison,
     ) -> Result<Self, OpenError> {
         let damaged = |why: String| OpenError::Damaged { path: path.to_owned(), why };
-        if lacks_journal(path).map_err(|error| damaged(error.to_string()))? {
-            return Err(damaged("its journal is missing".into()));
+        if is_missing(path).map_err(|error| damaged(error.to_string()))? {
+            return Err(OpenError::Missing(path.to_owned()));
         }
+        let (mark, durable) = Mark::open(&mark_of(path))
+            .map_err(|error| damaged(format!("its mark cannot be read: {error}")))?;
+        let durable = durable.ok_or_else(|| damaged("its mark is damaged".into()))?;
+        journal::check(path, durable).map_err(|error| damaged(error.to_string()))?;
         let fjall =
             fjall::Database::recover(Database::builder(path).into_config()).map_err(|error| {
                 match error {
@@ -210,7 +230,13 @@ impl Index {
         if found != incarnation {
             return Err(OpenError::Foreign { path: path.to_owned() });
         }
-        let writer = Writer::start(Arc::clone(&database), poison.clone());
+        let group = database.group().map_err(|error| damaged(error.to_string()))?;
+        let group =
+            group.ok_or_else(|| damaged("it does not say which change is its last".into()))?;
+        if group < durable {
+            return Err(OpenError::Lost { path: path.to_owned(), found: group, expected: durable });
+        }
+        let writer = Writer::start(Arc::clone(&database), mark, group, poison.clone());
         let writer = writer.map_err(|error| damaged(error.to_string()))?;
         Ok(Self { database, writer, poison })
     }
@@ -254,21 +280,19 @@ impl Index {
     }
 }
 
-/// Whether there is an index without a single journal. The database would begin a new one, and
-/// what was acknowledged since its tables were last written would be gone without a word.
-fn lacks_journal(path: &Path) -> std::io::Result<bool> {
-    let entries = match std::fs::read_dir(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
-        entries => entries?,
-    };
-    let mut empty = true;
-    for entry in entries {
-        empty = false;
-        if entry?.path().extension().is_some_and(|extension| extension == "jnl") {
-            return Ok(false);
-        }
+/// Whether there is nothing at all where the index should be. Of anything less the database
+/// would make a new one, and what was acknowledged would be gone without a word.
+fn is_missing(path: &Path) -> std::io::Result<bool> {
+    match std::fs::read_dir(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(true),
+        entries => Ok(entries?.next().is_none()),
     }
-    Ok(!empty)
+}
+
+/// The file with the mark of the index at `path`. It is not in it: it has to be there still
+/// when the index was replaced by an older one.
+fn mark_of(path: &Path) -> PathBuf {
+    path.with_extension("mark")
 }
 
 /// The index at one moment. A read that the database fails ends the node: an index that

@@ -52,10 +52,13 @@ pub(crate) trait Lookup {
     }
 }
 
-/// Changes not yet in the database; `None` removes.
+/// Keys and what becomes of their values; `None` removes.
+pub(super) type Changes = HashMap<(Space, Vec<u8>), Option<Bytes>>;
+
+/// Changes not yet in the database.
 #[derive(Default)]
 pub(super) struct Overlay {
-    changes: HashMap<(Space, Vec<u8>), Option<Bytes>>,
+    changes: Changes,
     bytes: usize,
 }
 
@@ -82,7 +85,7 @@ impl Overlay {
     }
 
     /// All changes, to be written.
-    pub(super) fn into_changes(self) -> HashMap<(Space, Vec<u8>), Option<Bytes>> {
+    pub(super) fn into_changes(self) -> Changes {
         self.changes
     }
 }

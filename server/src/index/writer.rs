@@ -1,5 +1,5 @@
 //! The writer: one thread that runs all transactions in turn and makes whole groups of them
-//! durable with one sync.
+//! durable with one sync. It numbers the groups and keeps the mark.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,8 +7,9 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::txn::{Overlay, Txn};
-use super::{Database, IndexError};
+use super::mark::Mark;
+use super::txn::{Changes, Overlay, Txn};
+use super::{Database, IndexError, Space, codec};
 use crate::poison::Poison;
 
 /// Most transactions in a group.
@@ -49,11 +50,19 @@ impl<R> Pending<R> {
 }
 
 impl Writer {
-    pub(super) fn start(database: Arc<Database>, poison: Poison) -> std::io::Result<Self> {
+    /// Starts the thread. `group` is the last one in the database, all of which is durable.
+    pub(super) fn start(
+        database: Arc<Database>,
+        mark: Mark,
+        group: u64,
+        poison: Poison,
+    ) -> std::io::Result<Self> {
         let (jobs, queue) = mpsc::channel(QUEUE);
+        let mut groups = Groups { database, mark, last: group };
+        groups.sync_mark()?;
         let thread = std::thread::Builder::new()
             .name("index-writer".into())
-            .spawn(move || run(&database, queue, &poison))?;
+            .spawn(move || run(&mut groups, queue, &poison))?;
         Ok(Self { jobs, thread: Mutex::new(Some(thread)) })
     }
 
@@ -87,6 +96,40 @@ impl Writer {
             // A panic of the thread has tripped the poison flag already.
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
         }
+    }
+}
+
+/// The groups that were committed.
+struct Groups {
+    database: Arc<Database>,
+    mark: Mark,
+    /// The number of the last one.
+    last: u64,
+}
+
+impl Groups {
+    fn commit(&mut self, mut changes: Changes, durable: bool) -> Result<(), IndexError> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.last += 1;
+        let key = (Space::Meta, codec::GROUP_KEY.to_vec());
+        changes.insert(key, Some(codec::put_group(self.last).into()));
+        self.database.write(changes, durable)?;
+        if durable {
+            self.mark.set(self.last).map_err(fjall::Error::from)?;
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), IndexError> {
+        self.database.sync()?;
+        Ok(self.sync_mark().map_err(fjall::Error::from)?)
+    }
+
+    fn sync_mark(&self) -> std::io::Result<()> {
+        self.mark.set(self.last)?;
+        self.mark.sync()
     }
 }
 
@@ -134,16 +177,17 @@ impl<'a> Group<'a> {
         }
     }
 
-    fn commit(self) -> Result<(), IndexError> {
+    /// All changes, and whether they have to be durable.
+    fn into_changes(self) -> Result<(Changes, bool), IndexError> {
         match self.failed {
             Some(error) => Err(error),
-            None => self.database.write(self.changes.into_changes(), self.durable),
+            None => Ok((self.changes.into_changes(), self.durable)),
         }
     }
 }
 
-fn run(database: &Database, mut queue: mpsc::Receiver<Message>, poison: &Poison) {
-    let work = AssertUnwindSafe(|| work_off(database, &mut queue, poison));
+fn run(groups: &mut Groups, mut queue: mpsc::Receiver<Message>, poison: &Poison) {
+    let work = AssertUnwindSafe(|| work_off(groups, &mut queue, poison));
     if catch_unwind(work).is_err() {
         poison.trip("the index writer panicked");
         // Whoever waits must learn that nothing comes: an answer's sender that stayed in the
@@ -156,16 +200,17 @@ fn run(database: &Database, mut queue: mpsc::Receiver<Message>, poison: &Poison)
         }
     }
     if !poison.is_tripped()
-        && let Err(error) = database.sync()
+        && let Err(error) = groups.sync()
     {
         poison.trip(error);
     }
 }
 
 /// Commits group after group until the queue is closed and empty.
-fn work_off(database: &Database, queue: &mut mpsc::Receiver<Message>, poison: &Poison) {
+fn work_off(groups: &mut Groups, queue: &mut mpsc::Receiver<Message>, poison: &Poison) {
     while let Some(message) = queue.blocking_recv() {
-        let mut group = Group::new(database);
+        let database = Arc::clone(&groups.database);
+        let mut group = Group::new(&database);
         let mut replies = Vec::new();
         let mut next = Some(message);
         while let Some(message) = next {
@@ -176,12 +221,22 @@ fn work_off(database: &Database, queue: &mut mpsc::Receiver<Message>, poison: &P
             }
             next = group.has_room().then(|| queue.try_recv().ok()).flatten();
         }
-        finish(group, replies, poison);
+        let changes = group.into_changes();
+        finish(groups, changes, replies, poison);
     }
 }
 
-fn finish(group: Group<'_>, replies: Vec<Reply>, poison: &Poison) {
-    let outcome = if poison.is_tripped() { Err(IndexError::Poisoned) } else { group.commit() };
+fn finish(
+    groups: &mut Groups,
+    changes: Result<(Changes, bool), IndexError>,
+    replies: Vec<Reply>,
+    poison: &Poison,
+) {
+    let outcome = if poison.is_tripped() {
+        Err(IndexError::Poisoned)
+    } else {
+        changes.and_then(|(changes, durable)| groups.commit(changes, durable))
+    };
     if let Err(error) = &outcome {
         poison.trip(error);
     }

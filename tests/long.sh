@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# The tests that take long, with many rounds: DFS_ROUNDS (30) of each. Needs root for loop
+# devices and small file systems; what cannot run says SKIPPED.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export DFS_ROUNDS=${DFS_ROUNDS:-30}
+cargo test --release --locked -p dfs-tests --test long -- --nocapture "$@"
