@@ -99,6 +99,7 @@ impl Upload {
             upload_id: self.id.bytes().to_vec(),
             chunk: chunk.get().into(),
             manifest: Some((&self.manifest).into()),
+            first_block: None,
         };
         let message = Some(pb::put_chunk_request::Message::Header(header));
         pb::PutChunkRequest { message }

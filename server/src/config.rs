@@ -17,6 +17,8 @@ use serde_yaml::Value;
 
 /// How long the data of superseded versions is kept if the file does not say.
 const DEFAULT_PRUNE_GRACE: Duration = Duration::from_secs(15 * 60);
+/// How long unfinished chunks are kept.
+const DEFAULT_STAGING_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 /// Shortest secret of a cluster, in bytes.
 const MIN_SECRET_BYTES: usize = 16;
 
@@ -34,6 +36,7 @@ struct RawConfig {
     tls: Option<Value>,
     insecure: Option<Value>,
     prune_grace: Option<Value>,
+    staging_ttl: Option<Value>,
     /// Not `deny_unknown_fields`: that would report the first one and nothing else.
     #[serde(flatten)]
     unknown: BTreeMap<String, Value>,
@@ -56,6 +59,8 @@ pub(crate) struct Config {
     /// Whether plaintext off the loopback interface was asked for.
     pub(crate) insecure: bool,
     pub(crate) prune_grace: Duration,
+    /// How long unfinished chunks are kept for one who goes on with them.
+    pub(crate) staging_ttl: Duration,
 }
 
 /// All that is wrong with a configuration, one line each.
@@ -138,6 +143,7 @@ impl Checker<'_> {
         let admin_listen = self.optional("admin_listen", raw.admin_listen.as_ref(), socket);
         let insecure = self.insecure(raw.insecure.as_ref());
         let prune_grace = self.optional("prune_grace", raw.prune_grace.as_ref(), duration);
+        let staging_ttl = self.optional("staging_ttl", raw.staging_ttl.as_ref(), duration);
         if let Some(listen) = listen
             && !listen.ip().is_loopback()
             && !insecure
@@ -160,6 +166,7 @@ impl Checker<'_> {
             admin_listen: admin_listen?,
             insecure,
             prune_grace: prune_grace?.unwrap_or(DEFAULT_PRUNE_GRACE),
+            staging_ttl: staging_ttl?.unwrap_or(DEFAULT_STAGING_TTL),
         })
     }
 

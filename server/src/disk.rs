@@ -58,7 +58,7 @@ impl Disk {
         let identity = data_dir.identity(&config.cluster, config.node)?;
         let poison = Poison::default();
         let index = Index::open(&data_dir.index(), identity.incarnation, poison.clone())?;
-        let store = ChunkStore::open(data_dir.path())
+        let store = ChunkStore::open(data_dir.path(), config.staging_ttl)
             .map_err(|source| DiskError::Store { path: config.data_dir.clone(), source })?;
         let identity = Identity { boot: identity.boot.saturating_add(1), ..identity };
         Ok(Self { data_dir, identity, index, store, poison })

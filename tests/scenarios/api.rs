@@ -174,6 +174,7 @@ async fn put_chunk(
         upload_id: Rng::new(7).id(),
         chunk: 2,
         manifest: Some(manifest),
+        first_block: None,
     };
     let mut block =
         pb::Block { chunk: 2, index: 0, crc32c: crc(1), data: content[1000..2000].to_vec().into() };

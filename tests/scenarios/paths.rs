@@ -98,6 +98,7 @@ async fn call_all(api: &mut NodeApi, path: &str) -> Vec<(&'static str, Option<St
             modified: "2026-11-22T10:00:00Z".into(),
             metadata: Default::default(),
         }),
+        first_block: None,
     };
     let message =
         pb::PutChunkRequest { message: Some(pb::put_chunk_request::Message::Header(header)) };

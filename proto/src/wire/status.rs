@@ -69,6 +69,8 @@ reasons! {
     ShuttingDown = "SHUTTING_DOWN", Unavailable;
     /// The node's disk was replaced and it may not take part yet.
     NodeRejoining = "NODE_REJOINING", Unavailable;
+    /// The blocks that a chunk should go on after are not here.
+    NotStaged = "NOT_STAGED", FailedPrecondition;
     /// The tag is more than a minute ahead of the node's clock.
     FutureTag = "FUTURE_TAG", FailedPrecondition;
     /// The upload was fenced.

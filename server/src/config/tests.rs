@@ -37,12 +37,13 @@ fn a_good_file_is_taken_and_paths_are_relative_to_it() {
     assert_eq!(config.data_dir, config.file.with_file_name("dfs2"));
     assert_eq!(config.cluster_secret_file, config.file.with_file_name("cluster.secret"));
     assert_eq!(config.prune_grace, Duration::from_secs(900));
+    assert_eq!(config.staging_ttl, Duration::from_secs(86_400));
     assert_eq!(config.admin_listen, None);
-    let more =
-        "data_dir: /abs\nadmin_listen: 127.0.0.1:11002\nprune_grace: 500ms\ninsecure: true\n";
+    let more = "data_dir: /abs\nadmin_listen: 127.0.0.1:11002\nprune_grace: 500ms\nstaging_ttl: 2h\ninsecure: true\n";
     let config = load(&(GOOD.replace("data_dir: dfs2\n", "") + more)).unwrap();
     assert_eq!(config.data_dir, Path::new("/abs"));
     assert_eq!(config.prune_grace, Duration::from_millis(500));
+    assert_eq!(config.staging_ttl, Duration::from_secs(7200));
     assert!(config.insecure && config.admin_listen.is_some());
 }
 

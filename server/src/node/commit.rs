@@ -23,6 +23,9 @@ impl Node {
     ) -> Result<Vec<Result<Ack, Refused>>, NodeError> {
         self.check_poison()?;
         let outlook = self.outlook.clone();
+        let committed: Vec<UploadId> =
+            orders.iter().map(|(_, order)| order.version.upload).collect();
+        let owner = user.clone();
         let commit = move |txn: &mut Txn<'_>| {
             let view = outlook.view();
             let each = orders.iter().map(|(path, order)| {
@@ -36,7 +39,14 @@ impl Node {
             });
             each.collect()
         };
-        Ok(self.index.update(commit).await?)
+        let results: Vec<Result<Ack, Refused>> = self.index.update(commit).await?;
+        for (result, upload) in results.iter().zip(committed) {
+            // Who committed it sends no more of it.
+            if result.is_ok() && !self.store.partials_of(&owner, upload).is_empty() {
+                self.forget_partials(&owner, upload).await?;
+            }
+        }
+        Ok(results)
     }
 
     /// Confirms versions. A crash may undo it.
@@ -66,6 +76,8 @@ impl Node {
     ) -> Result<Vec<Result<FenceAnswer, Refused>>, NodeError> {
         self.check_poison()?;
         let outlook = self.outlook.clone();
+        let fenced: Vec<UploadId> = uploads.iter().map(|(_, upload)| *upload).collect();
+        let owner = user.clone();
         let fence = move |txn: &mut Txn<'_>| {
             let view = outlook.view();
             let each = uploads.iter().map(|(path, upload)| {
@@ -73,7 +85,13 @@ impl Node {
             });
             each.collect()
         };
-        Ok(self.index.update(fence).await?)
+        let answers: Vec<Result<FenceAnswer, Refused>> = self.index.update(fence).await?;
+        for (answer, upload) in answers.iter().zip(fenced) {
+            if matches!(answer, Ok(FenceAnswer::Fenced)) {
+                self.forget_partials(&owner, upload).await?;
+            }
+        }
+        Ok(answers)
     }
 
     /// Removes the data of fenced uploads: first from the index, durably, then the files.

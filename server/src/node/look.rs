@@ -103,6 +103,9 @@ impl Node {
             let entry = view.chunk(&key)?;
             durable_bytes[key.chunk.index()] = entry.map_or(0, |entry| entry.sum.length);
         }
+        for key in ChunkKey::each(user, upload, ChunkSet::ALL.minus(have)) {
+            durable_bytes[key.chunk.index()] = self.store.durable_bytes(&key, path);
+        }
         let fenced =
             row.uploads.get(&upload).is_some_and(|upload| upload.state == UploadState::Fenced);
         Ok(UploadStatus { have, durable_bytes, fenced, committed: row.committed(upload).is_some() })

@@ -4,11 +4,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dfs_proto::chunk::ChunkId;
+use dfs_proto::chunk::{ChunkId, ChunkSet};
+use dfs_proto::manifest::UploadId;
+use dfs_proto::name::UserName;
 use dfs_proto::protocol::Refused;
 use dfs_proto::protocol::row::Row;
 
-use super::{Node, NodeError, Outlook};
+use super::{Node, NodeError, Outlook, now_ms};
 use crate::chunk_key::ChunkKey;
 use crate::index::codec::ChunkEntry;
 use crate::index::txn::{Lookup, Txn};
@@ -48,6 +50,7 @@ impl Node {
             WriteError::Io(error) => NodeError::Io(error),
             WriteError::Block { .. }
             | WriteError::Incomplete { .. }
+            | WriteError::NotStaged { .. }
             | WriteError::Checksum { .. } => NodeError::Data { chunk, source: error },
         })
     }
@@ -89,12 +92,51 @@ impl Node {
         let store = Arc::clone(&self.store);
         let named = self.blocking(move || store.publish(staged)).await?;
         self.written(chunk, named)?;
+        self.forget_partial(&header.key).await?;
         let (outlook, row) = (self.outlook.clone(), header.clone());
         let result = self.index.update(move |txn| record(txn, &outlook, &row, None)).await?;
         if result.is_err() {
             self.remove_if_unknown(header.key).await?;
         }
         Ok(result)
+    }
+
+    /// Keeps what has come of a chunk whose stream broke, unless nobody may go on with it.
+    pub(super) async fn keep_partial(&self, writer: ChunkWriter) -> Result<(), NodeError> {
+        let header = writer.header().clone();
+        let chunk = header.key.chunk;
+        let _publishing = self.publishing(&header.key).await;
+        if self.already_prepared(&header)?.is_some() {
+            return Ok(());
+        }
+        let store = Arc::clone(&self.store);
+        let kept = self.blocking(move || store.keep(writer, now_ms())).await?;
+        self.written(chunk, kept)
+    }
+
+    /// Removes what is kept of chunks of an upload with which nobody may go on any more.
+    pub(super) async fn forget_partials(
+        &self,
+        user: &UserName,
+        upload: UploadId,
+    ) -> Result<(), NodeError> {
+        for key in ChunkKey::each(user, upload, ChunkSet::ALL) {
+            // One that is just being kept is waited for.
+            let _publishing = self.publishing(&key).await;
+            self.forget_partial(&key).await?;
+        }
+        Ok(())
+    }
+
+    async fn forget_partial(&self, key: &ChunkKey) -> Result<(), NodeError> {
+        if self.store.partials_of(&key.user, key.upload).contains(key) {
+            let (store, key) = (Arc::clone(&self.store), key.clone());
+            if let Err(error) = self.blocking(move || store.remove_partial(&key)).await? {
+                // The sweep at a start finds it when its time is over.
+                tracing::warn!(%error, "an unfinished chunk file stays behind");
+            }
+        }
+        Ok(())
     }
 
     /// Removes a file that no row speaks of. The caller holds the lock of its chunk.

@@ -33,6 +33,12 @@ impl Node {
                 Ok(pruned) => tracing::debug!(pruned, "forgot superseded versions"),
                 Err(error) => tracing::warn!(%error, "could not prune"),
             }
+            let store = Arc::clone(&self.store);
+            match self.blocking(move || store.expire(now_ms())).await {
+                Ok(Ok(0)) | Err(_) => {}
+                Ok(Ok(expired)) => tracing::info!(expired, "unfinished chunks are too old"),
+                Ok(Err(error)) => tracing::warn!(%error, "unfinished chunks cannot be removed"),
+            }
         }
     }
 

@@ -39,6 +39,8 @@ pub(crate) struct Announced {
     pub(crate) upload: UploadId,
     pub(crate) chunk: ChunkId,
     pub(crate) manifest: Manifest,
+    /// The first block that follows: those before it are here.
+    pub(crate) first_block: u64,
 }
 
 /// The outcome for one chunk.
@@ -49,7 +51,8 @@ pub(crate) struct Outcome {
     pub(crate) result: Result<(), Refused>,
 }
 
-/// A stream that is coming in. Dropped on the way, it leaves only whole chunks behind.
+/// A stream that is coming in. Dropped on the way, it leaves whole chunks behind, and of a large
+/// one the blocks that have come.
 pub(crate) struct Putting {
     node: Arc<Node>,
     user: UserName,
@@ -117,7 +120,7 @@ impl Putting {
         if self.outcomes.len() >= MAX_CHUNKS {
             return Err(NodeError::Stream("more than 4000 chunks in one stream"));
         }
-        let Announced { path, upload, chunk, manifest } = announced;
+        let Announced { path, upload, chunk, manifest, first_block } = announced;
         let header = Header {
             key: ChunkKey { user: self.user.clone(), upload, chunk },
             path,
@@ -128,14 +131,18 @@ impl Putting {
             self.paths.push(header.path.clone());
         }
         let place = self.outcomes.len();
-        let (target, result) = self.target(header).await?;
+        let (target, result) = self.target(header, first_block).await?;
         self.outcomes.push(Outcome { upload, chunk, result });
         self.incoming = Some(Incoming { chunk, place, target });
         Ok(())
     }
 
     /// Where an announced chunk goes, and its outcome if that is certain already.
-    async fn target(&self, header: Header) -> Result<(Target, Result<(), Refused>), NodeError> {
+    async fn target(
+        &self,
+        header: Header,
+        first_block: u64,
+    ) -> Result<(Target, Result<(), Refused>), NodeError> {
         let node = &self.node;
         if let Some(result) = node.already_prepared(&header)? {
             return Ok((Target::Nowhere, result));
@@ -144,7 +151,15 @@ impl Putting {
         node.check_room(length)?;
         let target = if length <= INLINE_BYTES {
             let check = BlockCheck::new(header.sum());
+            if first_block > 0 {
+                let source = WriteError::NotStaged { first_block, staged: 0 };
+                return Err(NodeError::Data { chunk: header.key.chunk, source });
+            }
             Target::Index(Box::new(Small { header, check, data: Bytes::new() }))
+        } else if first_block > 0 {
+            let store = Arc::clone(&node.store);
+            let resume = move || store.resume(&header, first_block);
+            Target::File(node.tasks.spawn_blocking(resume))
         } else {
             let store = Arc::clone(&node.store);
             Target::File(node.tasks.spawn_blocking(move || store.start(header)))
@@ -173,12 +188,14 @@ impl Putting {
                 small.data = block;
             }
             Target::File(last) => {
-                let writer = (&mut *last).await.map_err(|_| NodeError::Task)?;
-                let mut writer = self.node.written(chunk, writer)?;
-                *last = self.node.tasks.spawn_blocking(move || {
+                // In its place while this waits: who drops the stream finds the writer there.
+                let written = last.await.map_err(|_| NodeError::Task);
+                incoming.target = Target::Nowhere;
+                let mut writer = self.node.written(chunk, written?)?;
+                incoming.target = Target::File(self.node.tasks.spawn_blocking(move || {
                     writer.append(index, &block, crc)?;
                     Ok(writer)
-                });
+                }));
             }
         }
         Ok(())
@@ -186,6 +203,10 @@ impl Putting {
 
     /// Ends the chunk that is coming in and lets it become durable.
     async fn end_chunk(&mut self) -> Result<(), NodeError> {
+        let written = match &mut self.incoming {
+            Some(Incoming { target: Target::File(last), .. }) => Some(last.await),
+            _ => None,
+        };
         let Some(Incoming { chunk, place, target }) = self.incoming.take() else {
             return Ok(());
         };
@@ -197,8 +218,8 @@ impl Putting {
                 let bytes = header.sum().length;
                 (bytes, Step::Index(self.node.prepare_small(header, data).await))
             }
-            Target::File(last) => {
-                let writer = last.await.map_err(|_| NodeError::Task)?;
+            Target::File(_) => {
+                let writer = written.ok_or(NodeError::Task)?.map_err(|_| NodeError::Task)?;
                 let writer = self.node.written(chunk, writer)?;
                 let node = Arc::clone(&self.node);
                 let publish =
@@ -236,8 +257,32 @@ impl Putting {
             self.wait_for_first().await?;
         }
         self.node.check_poison()?;
-        let queries = self.paths.into_iter().map(|path| (path, None)).collect();
-        let stats = self.node.stat(self.user, queries, false).await?;
-        Ok((self.outcomes, stats))
+        let paths = std::mem::take(&mut self.paths);
+        let queries = paths.into_iter().map(|path| (path, None)).collect();
+        let stats = self.node.stat(self.user.clone(), queries, false).await?;
+        Ok((std::mem::take(&mut self.outcomes), stats))
+    }
+}
+
+impl Drop for Putting {
+    /// The blocks of a large chunk that have come are kept for one who goes on.
+    fn drop(&mut self) {
+        let Some(Incoming { target: Target::File(last), .. }) = self.incoming.take() else {
+            return;
+        };
+        // Without a runtime the node is at its end, and the sweep at its next start looks.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        let node = Arc::clone(&self.node);
+        let keep = async move {
+            // A task or a writer that failed has nothing to keep.
+            if let Ok(Ok(writer)) = last.await
+                && let Err(error) = node.keep_partial(writer).await
+            {
+                tracing::warn!(%error, "what has come of a chunk is not kept");
+            }
+        };
+        self.node.tasks.spawn_on(keep, &runtime);
     }
 }

@@ -32,7 +32,7 @@ fn open(dir: &TempDir, grace: Duration) -> Arc<Node> {
     };
     let poison = Poison::default();
     let index = Index::open(&dir.path().join("index"), OWN, poison.clone()).unwrap();
-    let store = ChunkStore::open(dir.path()).unwrap();
+    let store = ChunkStore::open(dir.path(), Duration::from_secs(3600)).unwrap();
     Node::new(identity, index, store, poison, grace).unwrap()
 }
 
@@ -151,6 +151,7 @@ impl File {
             upload: self.upload,
             chunk,
             manifest: self.manifest.clone(),
+            first_block: 0,
         }
     }
 
@@ -180,6 +181,7 @@ fn slice(content: &Bytes, chunk: ChunkId) -> Bytes {
 
 mod damage;
 mod putting;
+mod resuming;
 mod versions;
 
 const C1: ChunkId = ChunkId::C1;

@@ -61,6 +61,7 @@ fn announced(header: &pb::ChunkHeader) -> Result<Announced, Malformed> {
         upload: convert::upload_id("header.upload_id", &header.upload_id)?,
         chunk: convert::chunk_id("header.chunk", header.chunk)?,
         manifest: convert::manifest("header.manifest", header.manifest.as_ref())?,
+        first_block: header.first_block.unwrap_or(0).into(),
     })
 }
 

@@ -21,6 +21,7 @@ pub(crate) fn node(error: NodeError) -> Status {
                 WriteError::Block { .. } | WriteError::Checksum { .. } => {
                     Reason::ChecksumMismatch.status_with(text, &facts)
                 }
+                WriteError::NotStaged { .. } => Reason::NotStaged.status_with(text, &facts),
                 WriteError::Incomplete { .. } => Reason::InvalidArgument.status_with(text, &facts),
                 WriteError::Full { .. } => Reason::DiskFull.status(text),
                 WriteError::Io(_) | WriteError::Sync(_) => internal(&text),

@@ -47,6 +47,7 @@ async fn start(position: NodeId, others: SocketAddr) -> Running {
         admin_listen: None,
         insecure: false,
         prune_grace: Duration::from_secs(900),
+        staging_ttl: Duration::from_secs(86_400),
     };
     std::fs::write(&config.cluster_secret_file, "0123456789abcdef\n").unwrap();
     let mut users = Users::load_or_empty(&config.users_file).unwrap();
@@ -129,6 +130,7 @@ async fn a_user_logs_in_and_moves_data() {
         upload_id: vec![7; 16],
         chunk: 1,
         manifest: Some((&manifest.unwrap()).into()),
+        first_block: None,
     };
     let block =
         pb::Block { chunk: 1, index: 0, crc32c: crcs[0].get(), data: content[..2].to_vec().into() };

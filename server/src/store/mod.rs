@@ -2,18 +2,20 @@
 //!
 //! ```text
 //! chunks/USER/HH/UPLOAD.N     chunk N of an upload; HH is the first byte of its id
-//! staging/UPLOAD.N.SERIAL     being written, removed at the next start
+//! staging/UPLOAD.N.SERIAL     being written
+//! staging/UPLOAD.N.USER.partial   was being written when its stream broke; kept for a while
 //! quarantine/USER.UPLOAD.N.T  was found bad, or unknown to the index, at the time T; kept for
 //!                             the operator
 //! ```
 //!
 //! A user's name is a valid directory name by its type; nothing else of a path on this
 //! machine comes from a user. [`mod@format`] draws a file, [`writer`] makes one, [`reader`] reads
-//! it, [`sweep`] tidies up at a start. All functions block: callers run them on blocking
+//! it, [`staging`] keeps what is not whole, [`sweep`] tidies up at a start. All functions block: callers run them on blocking
 //! threads. The store does not know the index; who calls it joins the two.
 
 pub(crate) mod format;
 pub(crate) mod reader;
+mod staging;
 mod sweep;
 pub(crate) mod writer;
 
@@ -24,6 +26,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use dfs_proto::chunk::ChunkId;
 use dfs_proto::manifest::UploadId;
@@ -31,6 +34,7 @@ use dfs_proto::name::UserName;
 
 use crate::chunk_key::ChunkKey;
 use crate::hex;
+use staging::Partials;
 pub(crate) use sweep::Swept;
 
 const CHUNKS: &str = "chunks";
@@ -44,6 +48,10 @@ pub(crate) struct ChunkStore {
     /// only.
     durable_dirs: Mutex<HashSet<PathBuf>>,
     serial: AtomicU64,
+    /// Unfinished chunks that are kept. Held for map access and a rename.
+    partials: Mutex<Partials>,
+    /// How long they are.
+    staging_ttl: Duration,
 }
 
 /// Size and free space of the file system under the store, in bytes.
@@ -62,8 +70,8 @@ impl ChunkStore {
         sync_dir(root)
     }
 
-    /// Opens an existing store.
-    pub(crate) fn open(root: &Path) -> io::Result<Self> {
+    /// Opens an existing store; it keeps unfinished chunks for `staging_ttl`.
+    pub(crate) fn open(root: &Path, staging_ttl: Duration) -> io::Result<Self> {
         for name in [CHUNKS, STAGING, QUARANTINE] {
             let path = root.join(name);
             if !path.is_dir() {
@@ -75,6 +83,8 @@ impl ChunkStore {
             root: root.to_owned(),
             durable_dirs: Mutex::default(),
             serial: AtomicU64::new(0),
+            partials: Mutex::default(),
+            staging_ttl,
         })
     }
 
@@ -112,6 +122,10 @@ impl ChunkStore {
     fn dir(&self, key: &ChunkKey) -> PathBuf {
         let shard = hex::encode(&key.upload.bytes()[..1]);
         self.root.join(CHUNKS).join(key.user.as_str()).join(shard)
+    }
+
+    fn partials(&self) -> MutexGuard<'_, Partials> {
+        self.partials.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn durable_dirs(&self) -> MutexGuard<'_, HashSet<PathBuf>> {

@@ -6,13 +6,13 @@ use std::path::Path;
 
 use dfs_proto::name::UserName;
 
-use super::{CHUNKS, ChunkStore, STAGING, parse_file_name};
+use super::{CHUNKS, ChunkStore, parse_file_name};
 use crate::chunk_key::ChunkKey;
 
 /// What a sweep did.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Swept {
-    /// Files that were being written.
+    /// Files that were being written and are of no use.
     pub(crate) staged: u64,
     /// Chunk files that no row speaks of; they are in quarantine now.
     pub(crate) unknown: u64,
@@ -21,7 +21,7 @@ pub(crate) struct Swept {
 }
 
 impl ChunkStore {
-    /// Empties staging and moves chunk files for which `is_known` is false into quarantine:
+    /// Tidies up staging and moves chunk files for which `is_known` is false into quarantine:
     /// they say what they are, and may be all that is left of an index that went back in time.
     /// Nothing may be written meanwhile: between its rename and its row a chunk is unknown.
     pub(crate) fn sweep<E: From<io::Error>>(
@@ -29,11 +29,8 @@ impl ChunkStore {
         now_ms: u64,
         mut is_known: impl FnMut(&ChunkKey) -> Result<bool, E>,
     ) -> Result<Swept, E> {
-        let mut swept = Swept::default();
-        for entry in fs::read_dir(self.root.join(STAGING))? {
-            fs::remove_file(entry?.path())?;
-            swept.staged += 1;
-        }
+        let staged = self.sweep_staging(now_ms, &mut is_known)?;
+        let mut swept = Swept { staged, ..Swept::default() };
         for user_dir in fs::read_dir(self.root.join(CHUNKS))? {
             let user_dir = user_dir?;
             let user = text(&user_dir).and_then(|name| UserName::new(name).ok());

@@ -15,7 +15,7 @@ const BLOCK: usize = BLOCK_BYTES as usize;
 fn store() -> (TempDir, ChunkStore) {
     let dir = tempfile::tempdir().unwrap();
     ChunkStore::create(dir.path()).unwrap();
-    let store = ChunkStore::open(dir.path()).unwrap();
+    let store = ChunkStore::open(dir.path(), Duration::from_secs(3600)).unwrap();
     (dir, store)
 }
 
@@ -254,4 +254,97 @@ fn a_bad_chunk_goes_to_quarantine_and_a_good_one_may_take_its_place() {
     store.remove(&header.key).unwrap();
     store.remove(&header.key).unwrap();
     assert!(matches!(verify(&store, &header), Err(ReadError::Missing)));
+}
+
+/// Writes the first blocks of a chunk and goes no further.
+fn begun(store: &ChunkStore, header: &Header, data: &Bytes, count: usize) -> ChunkWriter {
+    let mut writer = store.start(header.clone()).unwrap();
+    for (block, index) in blocks(data).iter().zip(0..).take(count) {
+        writer.append(index, block, Crc32c::of(block)).unwrap();
+    }
+    writer
+}
+
+fn swept(dir: &TempDir, now_ms: u64) -> (ChunkStore, Swept) {
+    let store = ChunkStore::open(dir.path(), Duration::from_secs(3600)).unwrap();
+    let swept = store.sweep(now_ms, |_| Ok::<_, io::Error>(false)).unwrap();
+    (store, swept)
+}
+
+fn now_ms() -> u64 {
+    std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64
+}
+
+#[test]
+fn after_a_crash_the_blocks_that_were_synced_are_kept() {
+    let (dir, store) = store();
+    let (header, data) = chunk(34 * BLOCK + 5);
+    // As a process leaves it that is killed: 33 blocks written, 32 of them synced.
+    std::mem::forget(begun(&store, &header, &data, 33));
+    std::mem::forget(begun(&store, &header, &data, 1));
+    let (store, found) = swept(&dir, now_ms());
+    assert_eq!((found.staged, found.foreign), (1, 0), "one of them is of no use");
+    assert_eq!(store.durable_bytes(&header.key, &header.path), 32 << 20);
+    let (store, found) = swept(&dir, now_ms());
+    assert_eq!(found.staged, 0, "it stays over the next start");
+
+    let mut writer = store.resume(&header, 32).unwrap();
+    for (block, index) in blocks(&data).iter().zip(0..).skip(32) {
+        writer.append(index, block, Crc32c::of(block)).unwrap();
+    }
+    store.publish(writer.finish().unwrap()).unwrap();
+    verify(&store, &header).unwrap();
+    assert_eq!(files(&dir, STAGING), Vec::<String>::new());
+}
+
+#[test]
+fn what_is_kept_goes_by_age() {
+    let (dir, store) = store();
+    let (header, data) = chunk(3 * BLOCK);
+    let hour = 3_600_000;
+    store.keep(begun(&store, &header, &data, 2), 1000).unwrap();
+    assert_eq!(files(&dir, STAGING), [format!("{}.alice.partial", file_name(&header.key))]);
+    assert_eq!(store.expire(1000 + hour).unwrap(), 0);
+    assert_eq!(store.durable_bytes(&header.key, &header.path), 2 << 20);
+    assert_eq!(store.expire(1001 + hour).unwrap(), 1);
+    assert_eq!(store.durable_bytes(&header.key, &header.path), 0);
+    assert_eq!(files(&dir, STAGING), Vec::<String>::new());
+
+    store.keep(begun(&store, &header, &data, 2), 1000).unwrap();
+    let (_, found) = swept(&dir, now_ms() + 2 * hour);
+    assert_eq!(found.staged, 1);
+    assert_eq!(files(&dir, STAGING), Vec::<String>::new());
+}
+
+#[test]
+fn of_two_that_broke_the_longer_one_is_kept() {
+    let (dir, store) = store();
+    let (header, data) = chunk(4 * BLOCK);
+    let durable = || store.durable_bytes(&header.key, &header.path);
+    for (count, expected) in [(0, 0), (2, 2), (1, 2), (3, 3)] {
+        store.keep(begun(&store, &header, &data, count), 1000).unwrap();
+        assert_eq!(durable(), expected << 20, "{count}");
+    }
+    let first = store.resume(&header, 3).unwrap();
+    let second = store.resume(&header, 3).err().unwrap();
+    assert!(matches!(second, WriteError::NotStaged { staged: 0, .. }), "one at a time");
+    drop(first);
+    assert_eq!(files(&dir, STAGING), Vec::<String>::new());
+}
+
+#[test]
+fn an_unfinished_file_that_is_damaged_is_not_kept() {
+    for at in [3, 30, 4096 + 4 * BLOCK] {
+        let (dir, store) = store();
+        let (header, data) = chunk(4 * BLOCK);
+        store.keep(begun(&store, &header, &data, 2), 1000).unwrap();
+        let path = store.partial_path(&header.key);
+        let mut bytes = fs::read(&path).unwrap();
+        let end = bytes.len().min(at + 4);
+        bytes[at..end].fill(0);
+        fs::write(&path, bytes).unwrap();
+        let (store, found) = swept(&dir, now_ms());
+        assert_eq!(found.staged, 1, "offset {at}");
+        assert_eq!(store.durable_bytes(&header.key, &header.path), 0);
+    }
 }

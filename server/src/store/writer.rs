@@ -1,10 +1,11 @@
 //! Writing a chunk file: open, then verified and durable, then published under its name.
 //!
-//! Each step consumes the one before. A writer that is dropped on the way removes its file.
+//! Each step consumes the one before. A writer that is dropped on the way removes its file,
+//! unless it is kept for one who goes on.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
@@ -14,6 +15,7 @@ use dfs_proto::digest::Crc32c;
 use dfs_proto::manifest::ChunkSum;
 
 use super::format::{Header, encode_trailer, trailer_bytes};
+use super::staging::{Found, count};
 use super::{CHUNKS, ChunkStore, STAGING, file_name};
 use crate::chunk_key::ChunkKey;
 
@@ -30,6 +32,8 @@ pub(crate) enum WriteError {
     Incomplete { found: u64, expected: u64 },
     #[error("the chunk's checksum is {found:?}, its manifest says {expected:?}")]
     Checksum { found: Crc32c, expected: Crc32c },
+    #[error("block {first_block} cannot be the next one: {staged} blocks of its chunk are here")]
+    NotStaged { first_block: u64, staged: u64 },
     #[error("the disk is full: {needed} bytes are needed")]
     Full { needed: u64 },
     #[error("{0}")]
@@ -62,6 +66,18 @@ pub(crate) struct BlockCheck {
 impl BlockCheck {
     pub(crate) fn new(expected: ChunkSum) -> Self {
         Self { expected, next: 0, crc: Crc32c::default(), length: 0 }
+    }
+
+    /// Goes on after blocks that came before, with these checksums.
+    fn after(expected: ChunkSum, blocks: &[Crc32c]) -> Self {
+        let mut check = Self::new(expected);
+        for crc in blocks {
+            let range = block_range(expected.length, check.next);
+            check.crc = check.crc.then(*crc, range.end - range.start);
+            check.length = range.end;
+            check.next += 1;
+        }
+        check
     }
 
     /// Whether all blocks have come.
@@ -127,6 +143,10 @@ pub(crate) struct ChunkWriter {
     header: Header,
     check: BlockCheck,
     blocks: Vec<Crc32c>,
+    /// Where the checksums of the blocks are.
+    trailer: u64,
+    /// How many of them are there: those of blocks that are synced.
+    noted: usize,
     unsynced: u64,
 }
 
@@ -139,9 +159,7 @@ pub(crate) struct StagedChunk {
 impl ChunkStore {
     /// Starts a chunk's file.
     pub(crate) fn start(&self, header: Header) -> Result<ChunkWriter, WriteError> {
-        let serial = self.serial.fetch_add(1, Ordering::Relaxed);
-        let name = format!("{}.{serial}", file_name(&header.key));
-        let path = self.root.join(STAGING).join(name);
+        let path = self.staged_path(&header.key);
         let front = header.encode();
         let needed = file_bytes(&front, &header);
         let mut options = OpenOptions::new();
@@ -150,14 +168,62 @@ impl ChunkStore {
         let staged = Staged { path };
         reserve(&file, needed)?;
         file.write_all(&front).map_err(WriteError::io(needed))?;
+        let front = u64::try_from(front.len()).unwrap_or(u64::MAX);
         Ok(ChunkWriter {
             file,
             staged,
             check: BlockCheck::new(header.sum()),
+            trailer: front.saturating_add(header.sum().length),
             header,
             blocks: Vec::new(),
+            noted: 0,
             unsynced: 0,
         })
+    }
+
+    /// Goes on with a chunk that was kept: `first_block` is the next one to come, and those
+    /// before it have to be here.
+    pub(crate) fn resume(
+        &self,
+        header: &Header,
+        first_block: u64,
+    ) -> Result<ChunkWriter, WriteError> {
+        let path = self.staged_path(&header.key);
+        let Found { mut file, header, mut blocks, data_offset } =
+            self.claim(header, first_block, &path)?;
+        let staged = Staged { path };
+        let sum = header.sum();
+        let needed = sum.length.saturating_add(trailer_bytes(sum.length));
+        reserve(&file, data_offset.saturating_add(needed))?;
+        let noted = usize::try_from(first_block).unwrap_or(usize::MAX);
+        let trailer = data_offset.saturating_add(sum.length);
+        let forgotten = blocks.len().saturating_sub(noted);
+        blocks.truncate(noted);
+        if forgotten > 0 {
+            // Their checksums go before their bytes are written anew.
+            let at = trailer.saturating_add(first_block.saturating_mul(4));
+            file.write_all_at(&vec![0; 4 * forgotten], at).map_err(WriteError::io(needed))?;
+            file.sync_data().map_err(WriteError::Sync)?;
+        }
+        let next = data_offset.saturating_add(block_range(sum.length, first_block).start);
+        file.seek(SeekFrom::Start(next)).map_err(WriteError::Io)?;
+        let check = BlockCheck::after(sum, &blocks);
+        Ok(ChunkWriter { file, staged, header, check, blocks, trailer, noted, unsynced: 0 })
+    }
+
+    /// Keeps what has come of a chunk whose stream broke, durably, for one who goes on with it.
+    pub(crate) fn keep(&self, mut writer: ChunkWriter, now_ms: u64) -> Result<(), WriteError> {
+        writer.note()?;
+        writer.file.sync_data().map_err(WriteError::Sync)?;
+        let ChunkWriter { file, staged, header, blocks, .. } = writer;
+        let blocks = count(&blocks);
+        self.keep_file(&staged.path, &file, &header, blocks, now_ms).map_err(WriteError::Io)
+    }
+
+    /// A new name in staging.
+    fn staged_path(&self, key: &ChunkKey) -> PathBuf {
+        let serial = self.serial.fetch_add(1, Ordering::Relaxed);
+        self.root.join(STAGING).join(format!("{}.{serial}", file_name(key)))
     }
 
     /// Gives a chunk its name, durably. Replaces a file that has it; the caller makes sure
@@ -229,9 +295,22 @@ impl ChunkWriter {
         self.blocks.push(crc);
         self.unsynced += u64::try_from(data.len()).unwrap_or(u64::MAX);
         if self.unsynced >= SYNC_EVERY_BYTES {
-            self.file.sync_data().map_err(WriteError::Sync)?;
-            self.unsynced = 0;
+            self.note()?;
         }
+        Ok(())
+    }
+
+    /// Syncs the blocks, and only then writes their checksums to their places: after a crash
+    /// those that are there are of blocks that are there.
+    fn note(&mut self) -> Result<(), WriteError> {
+        self.file.sync_data().map_err(WriteError::Sync)?;
+        self.unsynced = 0;
+        let new = self.blocks.get(self.noted..).unwrap_or_default();
+        let sums: Vec<u8> = new.iter().flat_map(|crc| crc.get().to_be_bytes()).collect();
+        let before = u64::try_from(self.noted).unwrap_or(u64::MAX).saturating_mul(4);
+        let at = self.trailer.saturating_add(before);
+        self.file.write_all_at(&sums, at).map_err(WriteError::io(self.header.sum().length))?;
+        self.noted = self.blocks.len();
         Ok(())
     }
 
