@@ -33,6 +33,8 @@ const AUTHENTICATE_LIMIT: Duration = Duration::from_secs(10);
 pub(crate) const UNARY_LIMIT: Duration = Duration::from_secs(5);
 /// Limit for the next sign of progress on a stream.
 pub(crate) const PROGRESS_LIMIT: Duration = Duration::from_secs(10);
+/// Pause between two attempts to reach a node that may be restarting.
+const REVIVE_PAUSE: Duration = Duration::from_millis(100);
 /// How long a node that failed to connect is left alone.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 
@@ -47,6 +49,10 @@ impl Credentials {
     pub fn new(user: UserName, password: impl Into<String>) -> Self {
         Self { user, password: password.into() }
     }
+
+    pub(crate) fn user(&self) -> &UserName {
+        &self.user
+    }
 }
 
 /// What a client tells while it works; shown to people, never acted on.
@@ -58,6 +64,10 @@ pub enum Notice {
     Skew(NodeId, u64),
     /// What has come of a large file is kept here; the next GET to the same place goes on.
     Kept(PathBuf),
+    /// What has been sent of this file is kept by the nodes; a resumed PUT goes on.
+    Staged(FilePath),
+    /// A PUT of this file goes on with what an earlier one has sent.
+    GoesOn(FilePath),
     /// Of this file so many bytes were here already.
     Resumed(FilePath, u64),
 }
@@ -141,6 +151,33 @@ impl Node {
             State::Idle | State::Down { .. } => self.next_number(),
         };
         self.log_in(&mut state, number).await
+    }
+
+    /// A session with a node whose connection has just broken: it is tried again and again
+    /// until the limit, because a node that is restarted is soon there again.
+    pub(crate) async fn revive(&self, limit: Duration) -> Result<Session, NodeError> {
+        let started = Instant::now();
+        loop {
+            {
+                let mut state = self.state.lock().await;
+                if let State::Up(session) = &*state {
+                    return Ok(session.clone());
+                }
+                let number = self.next_number();
+                if started.elapsed() >= limit {
+                    return self.log_in(&mut state, number).await;
+                }
+                match self.try_log_in(number).await {
+                    Ok(session) => {
+                        *state = State::Up(session.clone());
+                        return Ok(session);
+                    }
+                    Err(Cause::Connect(_) | Cause::Broken(_)) => {}
+                    Err(_) => return self.log_in(&mut state, number).await,
+                }
+            }
+            tokio::time::sleep(REVIVE_PAUSE).await;
+        }
     }
 
     /// A session other than `old`, which the node does not know any more.

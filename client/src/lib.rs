@@ -41,7 +41,11 @@ mod nodes;
 
 mod put;
 
+mod locked;
+
 mod partial;
+
+mod note;
 
 mod sink;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dfs_proto::chunk::ChunkSet;
 use dfs_proto::manifest::Version;
-use dfs_proto::name::FilePath;
+use dfs_proto::name::{ClusterName, FilePath, UserName};
 use dfs_proto::placement::{NodeId, PerNode};
 use dfs_proto::protocol::NodeRef;
 use dfs_proto::protocol::commit::CommitAnswer;
@@ -218,12 +218,15 @@ pub(crate) struct Nodes {
     /// Taken by each PUT of a large file, which keeps some blocks per node in memory.
     large: Semaphore,
     notify: Notify,
+    cluster: ClusterName,
+    user: UserName,
     /// Work that goes on after an operation was answered: late Commits, Confirms, discards.
     background: TaskTracker,
 }
 
 impl Nodes {
     pub(crate) fn new(config: &Config, credentials: Credentials, notify: Notify) -> Self {
+        let (cluster, user) = (config.cluster.clone(), credentials.user().clone());
         let credentials = Arc::new(credentials);
         let members = NodeId::ALL.map(|id| {
             let address = config.nodes[id.index()].clone();
@@ -232,7 +235,7 @@ impl Nodes {
             Arc::new(Member::new(Arc::new(node)))
         });
         let large = Semaphore::new(LARGE_AT_ONCE);
-        Self { members, large, notify, background: TaskTracker::new() }
+        Self { members, large, notify, cluster, user, background: TaskTracker::new() }
     }
 
     pub(crate) fn get(&self, id: NodeId) -> &Arc<Member> {
@@ -242,6 +245,11 @@ impl Nodes {
     /// Waits for a turn to send a large file.
     pub(crate) async fn large_turn(&self) -> Option<SemaphorePermit<'_>> {
         self.large.acquire().await.ok()
+    }
+
+    /// Whose files they are, and of which cluster.
+    pub(crate) fn owner(&self) -> (&ClusterName, &UserName) {
+        (&self.cluster, &self.user)
     }
 
     /// Tells something that is about no node.

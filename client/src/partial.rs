@@ -19,22 +19,21 @@
 //! with, and a chunk when its blocks make up what the manifest says. So nothing needs to be
 //! synced, and a file that was damaged meanwhile costs a second transfer of the damaged part.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use dfs_proto::chunk::{BLOCK_BYTES, ChunkId, block_count, block_range};
 use dfs_proto::digest::Crc32c;
 use dfs_proto::manifest::{Manifest, Version};
 
+use crate::locked;
+
 const MAGIC: &[u8; 8] = b"dfspart1";
 
 /// Bytes of one block's entry.
 const ENTRY_BYTES: u64 = 8;
-
-/// How often the file may be put into its place by another program while it is opened here.
-const ATTEMPTS: usize = 3;
 
 /// How much of a chunk has come: its first blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -61,24 +60,9 @@ impl Partial {
         let Some(path) = path_for(target) else {
             return Ok(None);
         };
-        for _ in 0..ATTEMPTS {
-            if std::fs::symlink_metadata(&path).is_ok_and(|about| !about.is_file()) {
-                return Ok(None);
-            }
-            let mut options = OpenOptions::new();
-            // As any program would create it; the umask takes its share.
-            let options = options.read(true).write(true).create(true).truncate(false).mode(0o666);
-            let file = options.open(&path)?;
-            // A file system without locks cannot tell whether somebody else is using it.
-            if file.try_lock().is_err() {
-                return Ok(None);
-            }
-            // Who had it may have put it into its place before the lock was free.
-            if is_at(&file, &path)? {
-                return Ok(Some(Self { path, file }));
-            }
-        }
-        Ok(None)
+        // As any program would create it; the umask takes its share.
+        let file = locked::open(&path, 0o666)?;
+        Ok(file.map(|file| Self { path, file }))
     }
 
     /// Where it is.
@@ -177,15 +161,6 @@ fn path_for(target: &Path) -> Option<PathBuf> {
     name.push(target.file_name()?);
     name.push(".partial");
     (name.len() <= MAX_NAME_BYTES).then(|| target.with_file_name(name))
-}
-
-fn is_at(file: &File, path: &Path) -> io::Result<bool> {
-    let open = file.metadata()?;
-    match std::fs::symlink_metadata(path) {
-        Ok(named) => Ok((named.dev(), named.ino()) == (open.dev(), open.ino())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
-    }
 }
 
 /// Where the entries of a chunk's blocks begin.
@@ -292,7 +267,7 @@ mod tests {
         let first = Partial::open(&target).unwrap().unwrap();
         first.persist(&target).unwrap();
         let second = Partial::open(&target).unwrap().unwrap();
-        assert!(!is_at(&second.file, &target).unwrap());
+        assert!(!locked::is_at(&second.file, &target).unwrap());
     }
 
     #[test]

@@ -1,30 +1,35 @@
 //! PUT: scan the file, then carry the messages of [`protocol::put::Put`].
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use dfs_proto::chunk::ChunkSet;
+use dfs_proto::chunk::{BLOCK_BYTES, ChunkSet};
 use dfs_proto::manifest::{Content, Manifest, UploadId, Version};
 use dfs_proto::name::FilePath;
 use dfs_proto::placement::{NodeId, PerNode};
+use dfs_proto::protocol::commit::CommitAnswer;
 use dfs_proto::protocol::put::{Effect, Event, Outcome, Put};
 use dfs_proto::tag::Tag;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio_util::sync::CancellationToken;
 
 use crate::connect::Notice;
 use crate::error::{Cause, Error, NodeError, Operation};
 use crate::nodes::Nodes;
+use crate::note::{Before, Note, Subject};
 use crate::random::random;
 use crate::source::{Source, Sums, shown};
-use crate::upload::{PASSES, Progress, Traffic, Upload};
+use crate::upload::{Known, PASSES, Progress, Traffic, Upload, query};
 
 /// How long an interrupted PUT waits for the Commits it has sent.
 const FINISH_LIMIT: Duration = Duration::from_secs(2);
+
+/// A chunk of a file of up to this length is one block: there is nothing to go on with, in bytes.
+const RESUME_BYTES: u64 = 4 * BLOCK_BYTES;
 
 /// What a PUT may be told beside the file.
 #[derive(Clone, Default)]
@@ -35,7 +40,11 @@ pub struct PutOptions {
     pub metadata: BTreeMap<String, String>,
     /// Told how far it is.
     pub progress: Option<Arc<dyn Progress>>,
-    /// Stops it: what was staged is dropped, what was committed is finished or unknown.
+    /// A folder for a note about the PUT of a local file of more than 4 MiB. With it a PUT that
+    /// fails or is stopped before its end leaves what it has sent on the nodes, for a day, and a
+    /// PUT of the same content from the same file to the same path goes on.
+    pub resume: Option<PathBuf>,
+    /// Stops it: what was staged is dropped or kept, what was committed is finished or unknown.
     pub cancel: CancellationToken,
 }
 
@@ -69,9 +78,26 @@ pub(crate) async fn put(
 ) -> Result<PutReport, Error> {
     let started = Instant::now();
     let cancel = options.cancel.clone();
-    let prepared = prepare(path, input, options);
-    let upload = tokio::select! {
-        upload = prepared => upload?,
+    let subject = match (&options.resume, &input) {
+        (Some(folder), Input::File(local)) => {
+            let (cluster, user) = nodes.owner();
+            let subject = Subject::new(cluster, user, &path, local);
+            Some((folder.clone(), subject.map_err(Error::local("find", *local))?))
+        }
+        _ => None,
+    };
+    let prepared = async {
+        let mut upload = prepare(path, input, options).await?;
+        let note = match subject {
+            Some((folder, subject)) if upload.sums.size > RESUME_BYTES => {
+                go_on(nodes, &mut upload, &folder, subject).await?
+            }
+            _ => None,
+        };
+        Ok::<_, Error>((upload, note))
+    };
+    let (upload, note) = tokio::select! {
+        prepared = prepared => prepared?,
         () = cancel.cancelled() => return Err(Error::Interrupted),
     };
     let upload = Arc::new(upload);
@@ -83,9 +109,51 @@ pub(crate) async fn put(
             () = cancel.cancelled() => return Err(Error::Interrupted),
         }
     };
-    let mut report = Run::start(nodes.clone(), upload, started).drive(&cancel).await?;
+    let mut report = Run::start(nodes.clone(), upload, note, started).drive(&cancel).await?;
     report.elapsed = started.elapsed();
     Ok(report)
+}
+
+/// Looks for what an earlier run has left of the same PUT and notes this one. Without a note it
+/// is a PUT like any other: another one of the same is under way.
+async fn go_on(
+    nodes: &Arc<Nodes>,
+    upload: &mut Upload,
+    folder: &Path,
+    subject: Subject,
+) -> Result<Option<Note>, Error> {
+    let failed = || Error::local("keep a note in", folder);
+    let Some(mut note) = Note::open(folder, subject).map_err(failed())? else {
+        return Ok(None);
+    };
+    let fresh = upload.id;
+    match note.read(&upload.manifest).map_err(failed())? {
+        Before::Nothing => {}
+        Before::Other(old) => discard(nodes, &upload.path, old),
+        Before::Same(old) => {
+            upload.id = old;
+            let asked = NodeId::ALL.map(|id| query(nodes.get(id).node(), upload));
+            let closed = |known: &Result<Known, NodeError>| matches!(known, Ok(k) if k.closed);
+            if join_all(asked).await.iter().any(closed) {
+                upload.id = fresh;
+            } else {
+                upload.resumed = true;
+                nodes.notify(Notice::GoesOn(upload.path.clone()));
+            }
+        }
+    }
+    if !upload.resumed {
+        note.write(upload.id, &upload.manifest).map_err(failed())?;
+    }
+    Ok(Some(note))
+}
+
+/// Drops what an upload has left that will not be gone on with. No Commit of it was sent.
+fn discard(nodes: &Arc<Nodes>, path: &FilePath, upload: UploadId) {
+    for id in NodeId::ALL {
+        let (member, path) = (nodes.get(id).clone(), path.clone());
+        nodes.background().spawn(async move { member.discard(&path, upload).await });
+    }
 }
 
 /// Pass one, on a blocking thread.
@@ -113,7 +181,7 @@ async fn prepare(path: FilePath, input: Input<'_>, options: PutOptions) -> Resul
             }
         };
         let (source, sums) = source.scan(&path, &shown, &scanned)?;
-        let Sums { size, md5, crcs } = sums;
+        let Sums { size, md5, crcs, .. } = sums;
         let modified = rfc3339(options.modified.unwrap_or(modified));
         let manifest = Manifest::new(md5, size, crcs, modified, options.metadata)
             .map_err(|source| Error::Manifest { path: path.clone(), source })?;
@@ -123,6 +191,7 @@ async fn prepare(path: FilePath, input: Input<'_>, options: PutOptions) -> Resul
             manifest,
             source,
             sums: Arc::new(sums),
+            resumed: false,
             traffic: Traffic::default(),
             progress: options.progress,
         })
@@ -135,10 +204,20 @@ fn rfc3339(time: SystemTime) -> String {
     jiff::Timestamp::try_from(time).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string()
 }
 
+/// Whether the local file is to blame.
+fn is_local(errors: &[NodeError]) -> bool {
+    let local = |cause: &Cause| matches!(cause, Cause::SourceChanged | Cause::SourceUnreadable(_));
+    errors.iter().any(|error| local(&error.cause))
+}
+
 /// One PUT under way: the machine, its upload, and the messages that are open.
 struct Run {
     nodes: Arc<Nodes>,
     upload: Arc<Upload>,
+    /// Until the first Commit.
+    note: Option<Note>,
+    /// Why the note could not be removed, so that nothing may be committed.
+    stuck: Option<std::io::Error>,
     machine: Put,
     open: FuturesUnordered<BoxFuture<'static, (Event, Option<NodeError>)>>,
     errors: Vec<NodeError>,
@@ -146,10 +225,11 @@ struct Run {
 }
 
 impl Run {
-    fn start(nodes: Arc<Nodes>, upload: Arc<Upload>, started: Instant) -> Self {
+    fn start(nodes: Arc<Nodes>, upload: Arc<Upload>, note: Option<Note>, started: Instant) -> Self {
         let (machine, effects) = Put::start(upload.manifest.x(), random());
         let open = FuturesUnordered::new();
-        let mut run = Self { nodes, upload, machine, open, errors: Vec::new(), started };
+        let errors = Vec::new();
+        let mut run = Self { nodes, upload, note, stuck: None, machine, open, errors, started };
         run.apply(effects);
         run
     }
@@ -190,9 +270,7 @@ impl Run {
     }
 
     fn source_changed(&self) -> bool {
-        let local =
-            |cause: &Cause| matches!(cause, Cause::SourceChanged | Cause::SourceUnreadable(_));
-        !self.machine.commit_sent() && self.errors.iter().any(|error| local(&error.cause))
+        !self.machine.commit_sent() && is_local(&self.errors)
     }
 
     /// Does what the machine asks for; returns how it finished if it did.
@@ -201,6 +279,12 @@ impl Run {
         for effect in effects {
             match effect {
                 Effect::Prepare(id, chunks) => self.open.push(self.prepare(id, chunks)),
+                Effect::Commit(id, ..) if !self.forget_note() => {
+                    self.open.push(Box::pin(std::future::ready((
+                        Event::Commit(id, CommitAnswer::NotSent),
+                        None,
+                    ))));
+                }
                 Effect::Commit(id, tag, sources) => {
                     let member = self.nodes.get(id).clone();
                     let (upload, version) = (self.upload.clone(), self.version(tag));
@@ -214,6 +298,9 @@ impl Run {
                     // Ends the streams of a large file first. What a lane still sends of a small
                     // one is refused by the fence.
                     self.open.clear();
+                    if self.note.is_some() && !self.source_changed() {
+                        continue;
+                    }
                     let (member, upload) = (self.nodes.get(id).clone(), self.upload.clone());
                     self.nodes.background().spawn(async move {
                         member.discard(&upload.path, upload.id).await;
@@ -232,6 +319,17 @@ impl Run {
             }
         }
         outcome
+    }
+
+    /// Before a Commit: an upload that may have been committed must not be found again. Whether
+    /// that is certain. Takes one sync of a short file, once.
+    fn forget_note(&mut self) -> bool {
+        if let Some(note) = self.note.take()
+            && let Err(error) = note.remove()
+        {
+            self.stuck = Some(error);
+        }
+        self.stuck.is_none()
     }
 
     fn prepare(
@@ -258,6 +356,21 @@ impl Run {
         let path = self.upload.path.clone();
         let operation = Operation::Put;
         let changed = nodes.iter().any(|error| error.cause == Cause::SourceChanged);
+        if let Some(source) = self.stuck.take() {
+            return Err(Error::Local {
+                action: "remove the note about",
+                path: path.as_str().into(),
+                source,
+            });
+        }
+        if let Some(note) = &self.note {
+            if is_local(&nodes) {
+                // What it told of is dropped; a note that stays fits nothing.
+                let _ = note.remove();
+            } else {
+                self.nodes.notify(Notice::Staged(path.clone()));
+            }
+        }
         let unreadable = nodes.iter().find_map(|error| match &error.cause {
             Cause::SourceUnreadable(why) => Some(why.clone()),
             _ => None,

@@ -38,6 +38,8 @@ pub(crate) struct Sums {
     pub(crate) size: u64,
     pub(crate) md5: Md5Digest,
     pub(crate) crcs: [Crc32c; 4],
+    /// Those of every block of the chunks: four bytes for each MiB.
+    blocks: [Vec<Crc32c>; 4],
 }
 
 impl Source {
@@ -98,6 +100,7 @@ impl Source {
         };
         let mut md5 = Md5Hasher::new();
         let mut crcs = [Crc32c::default(); 4];
+        let mut blocks = [const { Vec::new() }; 4];
         for chunk in ChunkId::ALL {
             let crc = &mut crcs[chunk.index()];
             let length = chunk.length(size);
@@ -109,12 +112,14 @@ impl Source {
                     return Err(changed());
                 }
                 md5.update(&block);
-                *crc = crc.then(Crc32c::of(&block), block.len() as u64);
+                let sum = Crc32c::of(&block);
+                *crc = crc.then(sum, block.len() as u64);
+                blocks[chunk.index()].push(sum);
                 offset = expected.end;
                 progress(block.len() as u64);
             }
         }
-        Ok((source, Sums { size, md5: md5.finish(), crcs }))
+        Ok((source, Sums { size, md5: md5.finish(), crcs, blocks }))
     }
 
     /// Reads one block of a chunk of a file of `size` bytes; shorter where the file ends early.
@@ -137,15 +142,15 @@ impl Source {
         }
     }
 
-    /// Pass two over one chunk: its blocks in order with their checksums, read ahead on a
+    /// Pass two over one chunk: its blocks from `first` on with their checksums, read ahead on a
     /// blocking thread. Ends with an error where they are not what the first pass found.
-    pub(crate) fn blocks(&self, sums: Arc<Sums>, chunk: ChunkId) -> Blocks {
+    pub(crate) fn blocks(&self, sums: Arc<Sums>, chunk: ChunkId, first: u64) -> Blocks {
         match self {
-            Self::Bytes(_) => Blocks::Ready { source: self.clone(), sums, chunk, next: 0 },
+            Self::Bytes(_) => Blocks::Ready { source: self.clone(), sums, chunk, next: first },
             Self::File(_) => {
                 let (send, receive) = mpsc::channel(READ_AHEAD);
                 let source = self.clone();
-                tokio::task::spawn_blocking(move || source.read_ahead(&sums, chunk, &send));
+                tokio::task::spawn_blocking(move || source.read_ahead(&sums, chunk, first, &send));
                 Blocks::Ahead(receive)
             }
         }
@@ -155,20 +160,21 @@ impl Source {
         &self,
         sums: &Sums,
         chunk: ChunkId,
+        first: u64,
         send: &mpsc::Sender<Result<(Bytes, Crc32c), Cause>>,
     ) {
         let length = chunk.length(sums.size);
-        let mut whole = Crc32c::default();
-        for index in 0..dfs_proto::chunk::block_count(length) {
+        for (index, expected) in (0..).zip(&sums.blocks[chunk.index()]) {
+            if index < first {
+                continue;
+            }
             let block = self
                 .block(sums.size, chunk, index)
                 .map_err(|error| Cause::SourceUnreadable(error.to_string()));
             let checked = block.and_then(|block| {
                 let range = block_range(length, index);
                 let crc = Crc32c::of(&block);
-                whole = whole.then(crc, block.len() as u64);
-                let same = block.len() as u64 == range.end - range.start
-                    && (range.end < length || whole == sums.crcs[chunk.index()]);
+                let same = block.len() as u64 == range.end - range.start && crc == *expected;
                 if same { Ok((block, crc)) } else { Err(Cause::SourceChanged) }
             });
             let failed = checked.is_err();
@@ -262,7 +268,7 @@ mod tests {
     async fn read(source: &Source, sums: &Arc<Sums>) -> Result<Vec<u8>, Cause> {
         let mut all = Vec::new();
         for chunk in ChunkId::ALL {
-            let mut blocks = source.blocks(sums.clone(), chunk);
+            let mut blocks = source.blocks(sums.clone(), chunk, 0);
             while let Some(block) = blocks.next().await {
                 let (data, crc) = block?;
                 assert_eq!(crc, Crc32c::of(&data));

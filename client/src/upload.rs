@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use dfs_proto::chunk::{ChunkId, ChunkSet};
+use dfs_proto::chunk::{BLOCK_BYTES, ChunkId, ChunkSet, block_count, block_range};
 use dfs_proto::digest::Crc32c;
 use dfs_proto::manifest::{Manifest, UploadId};
 use dfs_proto::name::FilePath;
@@ -34,6 +34,13 @@ const HEADER_BYTES: usize = 1 << 10;
 
 /// The slowest line that a batch of small files is sent over, in bytes per second.
 const SLOWEST_BYTES_PER_SECOND: u64 = 128 << 10;
+
+/// How often a stream to one node may break and go on.
+const MAX_BREAKS: u32 = 3;
+
+/// How long a node whose stream broke may take to be there again, before its chunks go to
+/// another one.
+const REVIVE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Every byte is read once for its sums and sent twice: three equal parts of the work.
 pub(crate) const PASSES: u64 = 3;
@@ -71,6 +78,8 @@ pub(crate) struct Upload {
     pub(crate) manifest: Manifest,
     pub(crate) source: Source,
     pub(crate) sums: Arc<Sums>,
+    /// Nodes may hold some of it: an earlier run has begun it.
+    pub(crate) resumed: bool,
     pub(crate) traffic: Traffic,
     pub(crate) progress: Option<Arc<dyn Progress>>,
 }
@@ -93,16 +102,24 @@ impl Upload {
         usize::try_from(self.payload(chunks)).unwrap_or(usize::MAX).saturating_add(headers)
     }
 
-    fn header(&self, chunk: ChunkId) -> pb::PutChunkRequest {
+    fn header(&self, chunk: ChunkId, first_block: u64) -> pb::PutChunkRequest {
+        let first_block = u32::try_from(first_block).ok().filter(|first| *first > 0);
         let header = pb::ChunkHeader {
             path: self.path.as_str().to_owned(),
             upload_id: self.id.bytes().to_vec(),
             chunk: chunk.get().into(),
             manifest: Some((&self.manifest).into()),
-            first_block: None,
+            first_block,
         };
         let message = Some(pb::put_chunk_request::Message::Header(header));
         pb::PutChunkRequest { message }
+    }
+
+    /// Part of the work was done by an earlier run.
+    fn done_before(&self, bytes: u64) {
+        if let Some(progress) = &self.progress {
+            progress.advance(bytes / PASSES);
+        }
     }
 
     fn sent(&self, node: &Node, bytes: u64) {
@@ -126,8 +143,8 @@ pub(crate) async fn send_small(
     let mut messages = Vec::new();
     for (upload, chunks) in &uploads {
         for chunk in chunks.iter() {
-            messages.push(upload.header(chunk));
-            let mut blocks = upload.source.blocks(upload.sums.clone(), chunk);
+            messages.push(upload.header(chunk, 0));
+            let mut blocks = upload.source.blocks(upload.sums.clone(), chunk, 0);
             let mut index = 0;
             while let Some(Ok((data, crc))) = blocks.next().await {
                 messages.push(block(chunk, index, data, crc));
@@ -161,20 +178,74 @@ pub(crate) async fn send_small(
     }
 }
 
-/// Sends chunks of one large upload in a stream of their own.
+/// What a node holds of an upload: blocks of each chunk, from the first on.
+type Held = [u64; 4];
+
+/// Sends chunks of one large upload in a stream of their own. A stream that breaks goes on where
+/// it was, if the node is there again soon: it may have been restarted.
 pub(crate) async fn send_large(
     node: &Node,
     upload: &Upload,
     chunks: ChunkSet,
 ) -> Result<Prepared, NodeError> {
-    let answer = node.with_session(|session| stream(node, upload, chunks, session)).await?;
+    let mut held = Held::default();
+    if upload.resumed {
+        held = query(node, upload).await?.held;
+        let bytes = chunks
+            .iter()
+            .map(|chunk| block_range(chunk.length(upload.sums.size), held[chunk.index()]).start);
+        upload.done_before(bytes.sum());
+    }
+    for _ in 0..MAX_BREAKS {
+        let sent = node.with_session(|session| stream(node, upload, chunks, held, session)).await;
+        let error = match sent {
+            Ok(answer) => return read_answer(node, upload, answer.results.get(..), &answer),
+            Err(error) => error,
+        };
+        match &error.cause {
+            // Somebody else has taken or removed what was there: look again.
+            Cause::Refused { reason: Some(Reason::NotStaged), .. } => {}
+            Cause::Broken(_) | Cause::Refused { reason: Some(Reason::ShuttingDown), .. } => {
+                node.revive(REVIVE_LIMIT).await?;
+            }
+            _ => return Err(error),
+        }
+        held = query(node, upload).await.map_err(|_| error)?.held;
+    }
+    let answer = node.with_session(|session| stream(node, upload, chunks, held, session)).await?;
     read_answer(node, upload, answer.results.get(..), &answer)
+}
+
+/// What a node knows of an upload.
+pub(crate) struct Known {
+    held: Held,
+    /// Whether nothing may be added to it any more.
+    pub(crate) closed: bool,
+}
+
+/// Asks a node what it holds of an upload.
+pub(crate) async fn query(node: &Node, upload: &Upload) -> Result<Known, NodeError> {
+    let upload_id = upload.id.bytes().to_vec();
+    let upload_ref = pb::UploadRef { path: upload.path.as_str().to_owned(), upload_id };
+    let request = pb::QueryUploadRequest { upload: Some(upload_ref) };
+    let answer = node.unary("QueryUpload", request, |mut client, request| async move {
+        client.query_upload(request).await
+    });
+    let answer = answer.await?;
+    let mut held = Held::default();
+    for (chunk, durable) in ChunkId::ALL.into_iter().zip(answer.durable_bytes) {
+        let length = chunk.length(upload.sums.size);
+        let whole = durable >= length;
+        held[chunk.index()] = if whole { block_count(length) } else { durable / BLOCK_BYTES };
+    }
+    Ok(Known { held, closed: answer.fenced || answer.committed })
 }
 
 async fn stream(
     node: &Node,
     upload: &Upload,
     chunks: ChunkSet,
+    held: Held,
     session: Session,
 ) -> Result<pb::PutChunkResponse, Cause> {
     let what = "PutChunk";
@@ -185,9 +256,10 @@ async fn stream(
         // Moved in, so that the stream ends when everything is sent.
         let send = send;
         for chunk in chunks.iter() {
-            let mut blocks = upload.source.blocks(upload.sums.clone(), chunk);
-            let mut message = upload.header(chunk);
-            for index in 0.. {
+            let first = held[chunk.index()];
+            let mut blocks = upload.source.blocks(upload.sums.clone(), chunk, first);
+            let mut message = upload.header(chunk, first);
+            for index in u32::try_from(first).unwrap_or(u32::MAX).. {
                 if send.send(message).await.is_err() {
                     return Ok(());
                 }

@@ -65,7 +65,7 @@ const RESERVED: &[Reserved] = &[
     Reserved {
         sources: "client/src",
         words: &["std::fs", "tokio::fs"],
-        modules: &["source", "sink", "partial", "config", "cli/put", "cli/get"],
+        modules: &["source", "sink", "partial", "note", "locked", "config", "cli/put", "cli/get"],
         why: "local files are read and written in one place each",
     },
     Reserved {
@@ -100,9 +100,9 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
             &["nodes"],
             &["upload", "lane"],
             &["connect", "source", "sink"],
-            &["partial"],
+            &["partial", "note"],
             &["error"],
-            &["config", "random"],
+            &["config", "random", "locked"],
         ],
     ),
 ];

@@ -99,6 +99,10 @@ pub(super) struct PutArgs {
     /// Store a folder and what is in it
     #[arg(short, long)]
     pub(super) recursive: bool,
+    /// Go on with a put of the same file that was cut off, and leave what has been sent if this
+    /// one is
+    #[arg(long)]
+    pub(super) resume: bool,
     /// Print one JSON line about the traffic of each file on stderr
     #[arg(long)]
     pub(super) stats: bool,

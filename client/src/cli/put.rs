@@ -26,6 +26,15 @@ struct Plan {
 }
 
 pub(super) async fn run(context: &Context, args: PutArgs) -> Exit {
+    if args.resume && args.paths.iter().any(|path| path == "-") {
+        complain("put --resume: stdin cannot be read again; store it in a file first");
+        return Exit::Usage;
+    }
+    let resume = if args.resume { state_folder() } else { None };
+    if args.resume && resume.is_none() {
+        complain("put --resume: no place for its notes; set XDG_STATE_HOME or HOME");
+        return Exit::Usage;
+    }
     let plan = if args.recursive { plan_folder(&args.paths) } else { plan_files(&args.paths) };
     let plan = match plan {
         Ok(plan) => plan,
@@ -38,10 +47,11 @@ pub(super) async fn run(context: &Context, args: PutArgs) -> Exit {
     let total = plan.jobs.iter().fold(0_u64, |total, job| total.saturating_add(job.bytes));
     let bar = Bar::start(total, "put");
     let at_once = at_once(plan.jobs.len(), total);
-    let (stats, bar_ref) = (args.stats, &bar);
+    let (stats, bar_ref, resume) = (args.stats, &bar, &resume);
     let exit = run_many(&context.cancel, plan.jobs, at_once, |job| async move {
         let options = PutOptions {
             progress: bar_ref.handle(),
+            resume: resume.clone(),
             cancel: context.cancel.clone(),
             ..PutOptions::default()
         };
@@ -63,6 +73,13 @@ pub(super) async fn run(context: &Context, args: PutArgs) -> Exit {
     } else {
         sum_up(&[&plan.skipped[..], &[Exit::Ok, exit]].concat())
     }
+}
+
+/// Where notes about puts that were cut off are.
+fn state_folder() -> Option<PathBuf> {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let state = set("XDG_STATE_HOME").or_else(|| Some(set("HOME")?.join(".local/state")));
+    state.map(|state| state.join("dfs"))
 }
 
 enum Mistake {

@@ -110,6 +110,10 @@ fn notify() -> Notify {
             Notice::Kept(file) => {
                 format!("what has come is kept in {}; the same get goes on", file.display())
             }
+            Notice::Staged(path) => {
+                format!("what has been sent of {path} is kept; the same put --resume goes on")
+            }
+            Notice::GoesOn(path) => format!("{path}: going on with what has been sent before"),
             Notice::Resumed(path, bytes) => {
                 format!("{path}: {bytes} bytes have come before; going on after them")
             }
