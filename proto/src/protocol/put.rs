@@ -94,6 +94,8 @@ pub struct Put {
     writer: [u8; 16],
     nodes: PerNode<Node>,
     tag: Option<Tag>,
+    /// What the Commits rest on that were sent last; every chunk was on two disks then.
+    sources: Vec<NodeRef>,
     round: Option<CommitRound>,
     lost: u8,
     finished: bool,
@@ -107,6 +109,7 @@ impl Put {
             writer,
             nodes: [Node::default(); 4],
             tag: None,
+            sources: Vec::new(),
             round: None,
             lost: 0,
             finished: false,
@@ -262,8 +265,8 @@ impl Put {
         let tag = Tag { hlc, writer: self.writer };
         self.tag = Some(tag);
         self.round = Some(CommitRound::start(now));
-        let sources = self.sources();
-        effects.extend(NodeId::ALL.map(|id| Effect::Commit(id, tag, sources.clone())));
+        self.sources = self.prepared_nodes();
+        effects.extend(NodeId::ALL.map(|id| Effect::Commit(id, tag, self.sources.clone())));
     }
 
     /// The latest answers of the nodes that count, and when they came.
@@ -285,8 +288,8 @@ impl Put {
         self.answers().map(clock).collect()
     }
 
-    /// The nodes whose prepared data the Commit rests on.
-    fn sources(&self) -> Vec<NodeRef> {
+    /// The nodes whose prepared data a Commit rests on when nothing is on its way.
+    fn prepared_nodes(&self) -> Vec<NodeRef> {
         let source = |(node, answer, _): (NodeId, Prepared, Duration)| NodeRef {
             node,
             incarnation: answer.incarnation,
@@ -295,10 +298,10 @@ impl Put {
     }
 
     fn resend(&mut self, tag: Tag, effects: &mut Vec<Effect>) {
-        let sources = self.sources();
+        self.sources = self.prepared_nodes();
         if let Some(round) = &mut self.round {
-            let nodes = round.resend();
-            effects.extend(nodes.into_iter().map(|id| Effect::Commit(id, tag, sources.clone())));
+            let commit = |id| Effect::Commit(id, tag, self.sources.clone());
+            effects.extend(round.resend().into_iter().map(commit));
         }
     }
 
@@ -326,7 +329,7 @@ impl Put {
             Next::Wait => {}
             Next::Again(id) => {
                 if let Some(tag) = self.tag {
-                    effects.push(Effect::Commit(id, tag, self.sources()));
+                    effects.push(Effect::Commit(id, tag, self.sources.clone()));
                 }
             }
             Next::Lost(other) => self.prepare_again(other, now, effects),

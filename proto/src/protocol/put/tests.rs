@@ -416,6 +416,25 @@ fn a_lost_prepare_is_spilled_where_it_cannot_be_made_again() {
     assert!(stored(&run));
 }
 
+/// While lost chunks are prepared elsewhere, a Commit that was not answered is sent again as it
+/// was: resting on fewer nodes, it would be taken before every chunk is on two disks.
+#[test]
+fn a_commit_that_was_not_answered_is_sent_again_as_it_was() {
+    let x = Residue::R0;
+    let mut run = Run::start(x);
+    run.prepare_all();
+    let all = run.sources(N2);
+    assert_eq!(all.len(), 4);
+    run.refuse(N3, Refused::PrepareLost(node_ref(N1, 2)));
+    let again = |run: &mut Run| run.on(Event::Commit(N2, CommitAnswer::NoAnswer));
+    assert!(matches!(&again(&mut run)[..], [Effect::Commit(N2, _, sources)] if *sources == all));
+    let effects = run.on(Event::PrepareFailed(N1));
+    assert_eq!(effects, [Effect::Prepare(N3, home_chunks(x, N1))]);
+    assert!(matches!(&again(&mut run)[..], [Effect::Commit(N2, _, sources)] if *sources == all));
+    run.prepare(N3);
+    assert_eq!(run.sources(N3).len(), 3, "now every chunk is on two disks");
+}
+
 #[test]
 fn refused_by_all_after_a_lost_prepare_is_a_refusal_and_else_unknown() {
     for (first, outcome) in
