@@ -36,6 +36,10 @@ struct RawConfig {
     tls: Option<Value>,
     insecure: Option<Value>,
     prune_grace: Option<Value>,
+    heal_every: Option<Value>,
+    heal_rate: Option<Value>,
+    scrub_every: Option<Value>,
+    scrub_rate: Option<Value>,
     staging_ttl: Option<Value>,
     /// Not `deny_unknown_fields`: that would report the first one and nothing else.
     #[serde(flatten)]
@@ -59,8 +63,34 @@ pub(crate) struct Config {
     /// Whether plaintext off the loopback interface was asked for.
     pub(crate) insecure: bool,
     pub(crate) prune_grace: Duration,
-    /// How long unfinished chunks are kept for one who goes on with them.
+    /// How long unfinished chunks are kept for one who goes on with them, and uploads without
+    /// a Commit until they count as abandoned.
     pub(crate) staging_ttl: Duration,
+    pub(crate) healing: HealSettings,
+}
+
+/// How a node looks after what it holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct HealSettings {
+    /// Time between two passes; `None`: it does not heal by itself.
+    pub(crate) every: Option<Duration>,
+    /// Most bytes copied a second by a pass; 0: as fast as it goes.
+    pub(crate) bytes_per_second: u64,
+    /// Time from the end of a scrub to the next; `None`: no scrub.
+    pub(crate) scrub_every: Option<Duration>,
+    /// Most bytes that a scrub reads a second.
+    pub(crate) scrub_bytes_per_second: u64,
+}
+
+impl Default for HealSettings {
+    fn default() -> Self {
+        Self {
+            every: Some(Duration::from_secs(10 * 60)),
+            bytes_per_second: 64 << 20,
+            scrub_every: Some(Duration::from_secs(7 * 24 * 3600)),
+            scrub_bytes_per_second: 8 << 20,
+        }
+    }
 }
 
 /// All that is wrong with a configuration, one line each.
@@ -144,6 +174,7 @@ impl Checker<'_> {
         let insecure = self.insecure(raw.insecure.as_ref());
         let prune_grace = self.optional("prune_grace", raw.prune_grace.as_ref(), duration);
         let staging_ttl = self.optional("staging_ttl", raw.staging_ttl.as_ref(), duration);
+        let healing = self.healing(raw);
         if let Some(listen) = listen
             && !listen.ip().is_loopback()
             && !insecure
@@ -167,6 +198,21 @@ impl Checker<'_> {
             insecure,
             prune_grace: prune_grace?.unwrap_or(DEFAULT_PRUNE_GRACE),
             staging_ttl: staging_ttl?.unwrap_or(DEFAULT_STAGING_TTL),
+            healing: healing?,
+        })
+    }
+
+    fn healing(&mut self, raw: &RawConfig) -> Option<HealSettings> {
+        let usual = HealSettings::default();
+        let every = self.optional("heal_every", raw.heal_every.as_ref(), or_off);
+        let rate = self.optional("heal_rate", raw.heal_rate.as_ref(), bytes);
+        let scrub_every = self.optional("scrub_every", raw.scrub_every.as_ref(), or_off);
+        let scrub_rate = self.optional("scrub_rate", raw.scrub_rate.as_ref(), bytes);
+        Some(HealSettings {
+            every: every?.unwrap_or(usual.every),
+            bytes_per_second: rate?.unwrap_or(usual.bytes_per_second),
+            scrub_every: scrub_every?.unwrap_or(usual.scrub_every),
+            scrub_bytes_per_second: scrub_rate?.unwrap_or(usual.scrub_bytes_per_second),
         })
     }
 
@@ -288,9 +334,30 @@ fn host_and_port(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Reads `500ms`, `30s`, `15m` or `2h`.
+/// Reads a duration, or `off`.
+fn or_off(text: &str) -> Result<Option<Duration>, String> {
+    if text == "off" { Ok(None) } else { duration(text).map(Some) }
+}
+
+/// Reads a number of bytes: `1000`, `64KiB`, `8MiB` or `1GiB`.
+fn bytes(text: &str) -> Result<u64, String> {
+    let wrong = || format!("'{text}' is no number of bytes, such as 1000, 64KiB, 8MiB or 1GiB");
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let unit: u64 = match unit {
+        "" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(unit).ok_or_else(wrong)
+}
+
+/// Reads `500ms`, `30s`, `15m`, `2h` or `7d`.
 fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("'{text}' is no duration, such as 500ms, 30s, 15m or 2h");
+    let wrong = || format!("'{text}' is no duration, such as 500ms, 30s, 15m, 2h or 7d");
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let number: u64 = number.parse().map_err(|_| wrong())?;
@@ -299,6 +366,7 @@ fn duration(text: &str) -> Result<Duration, String> {
         "s" => 1000,
         "m" => 60 * 1000,
         "h" => 3600 * 1000,
+        "d" => 24 * 3600 * 1000,
         _ => return Err(wrong()),
     };
     let ms = number.checked_mul(unit_ms).ok_or_else(wrong)?;

@@ -1,11 +1,11 @@
 //! A node of dfs: library and the program `dfsd`.
 //!
 //! A node keeps the chunks and the version rows that clients give it, answers what it knows,
-//! and never asks another node on a client's behalf. Who calls whom, top down: [`cli`] parses
+//! and looks after what it should hold. Who calls whom, top down: [`cli`] parses
 //! the command line, `serve` runs the gRPC server behind the deny-by-default layer of `auth`,
 //! `rpc` turns messages into calls of `node`, which owns the use cases and joins `store` (chunk
-//! files) with `index` (everything else); `disk` opens those. `peers` exchanges identities with
-//! the other nodes.
+//! files) with `index` (everything else); `disk` opens those. `heal` makes files whole again, and
+//! `peers` calls the other nodes for it.
 //! The rules themselves are in `dfs_proto`.
 
 pub mod cli;
@@ -21,6 +21,8 @@ mod users;
 mod password;
 
 mod rpc;
+
+mod heal;
 
 mod peers;
 
@@ -39,5 +41,7 @@ mod chunk_key;
 mod codec;
 
 mod poison;
+
+mod jitter;
 
 mod hex;

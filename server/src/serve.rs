@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use dfs_proto::identity::Identity;
 use dfs_proto::wire::pb::dfs_service_server::DfsServiceServer;
 use dfs_proto::wire::pb::peer_service_server::PeerServiceServer;
 use dfs_proto::wire::{
@@ -22,9 +23,11 @@ use crate::auth::Auth;
 use crate::auth::layer::AuthLayer;
 use crate::config::{Config, ConfigError};
 use crate::disk::{Disk, DiskError};
+use crate::heal::Healer;
 use crate::identity::DataDir;
 use crate::node::{Node, NodeError};
-use crate::peers::{self, StaleDisk};
+use crate::peers::Peers;
+use crate::peers::hello::{self, StaleDisk};
 use crate::poison::Poison;
 use crate::rpc::{Api, PeerApi};
 use crate::users::{Users, UsersError};
@@ -120,7 +123,7 @@ pub(crate) async fn run(parts: Parts, stop: CancellationToken) -> Result<(), Ser
         tracing::warn!(%bound, "'insecure: true': traffic, passwords included, is not encrypted");
     }
     // Before the first answer: what it promises must not come from an uncounted start.
-    parts.data_dir.write_identity(parts.node.identity()).map_err(DiskError::from)?;
+    parts.data_dir.write_identity(&parts.node.identity()).map_err(DiskError::from)?;
     serve(listener, parts, stop).await
 }
 
@@ -130,17 +133,24 @@ async fn serve(
     parts: Parts,
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
-    let Parts { config, secret, node, auth, poison, data_dir: _locked } = parts;
+    let Parts { config, secret, node, auth, poison, data_dir } = parts;
     let tasks = TaskTracker::new();
     let stale = Arc::new(OnceLock::new());
     // Also set when the node stops by itself.
     let ending = stop.child_token();
     tasks.spawn(Arc::clone(&node).keep_pruning(ending.clone()));
-    peers::keep_meeting(&node, &config.peers, &secret, &tasks, &ending, &stale);
+    hello::keep_meeting(&node, &config.peers, &secret, &tasks, &ending, &stale);
+    let identity = node.identity();
+    let peers = Peers::new(identity.clone(), &config.peers, &secret);
+    let peers = peers.ok_or(ServeError::System("way to call the other nodes"))?;
+    let healer =
+        Arc::new(Healer::new(Arc::clone(&node), peers, config.healing, config.staging_ttl));
+    tasks.spawn(Arc::clone(&healer).keep_scrubbing(ending.clone()));
 
     let (health, health_service) = tonic_health::server::health_reporter();
-    set_health(&health, ServingStatus::Serving).await;
-    let identity = node.identity();
+    let healthy =
+        if identity.rejoining { ServingStatus::NotServing } else { ServingStatus::Serving };
+    set_health(&health, healthy).await;
     if let Ok(address) = listener.local_addr() {
         tracing::info!(
             node = %identity.node, cluster = %identity.cluster, boot = identity.boot,
@@ -149,8 +159,23 @@ async fn serve(
     }
     // Set when running requests have had their time.
     let cut_off = CancellationToken::new();
-    let api = Api { node: Arc::clone(&node), auth: Arc::clone(&auth), stop: cut_off.clone() };
-    let peer_api = PeerApi { node: Arc::clone(&node) };
+    let api = Api {
+        node: Arc::clone(&node),
+        healer: Arc::clone(&healer),
+        auth: Arc::clone(&auth),
+        stop: cut_off.clone(),
+    };
+    let peer_api =
+        PeerApi { node: Arc::clone(&node), healer: Arc::clone(&healer), stop: cut_off.clone() };
+    let data_dir = Arc::new(data_dir);
+    let rejoined =
+        rejoin(Arc::clone(&data_dir), Arc::clone(&healer), poison.clone(), health.clone());
+    let stopped = ending.clone();
+    tasks.spawn(async move {
+        if stopped.run_until_cancelled(rejoined).await.is_some() {
+            healer.keep_healing(stopped).await;
+        }
+    });
     let drained = CancellationToken::new();
     let server = builder()
         .layer(AuthLayer(auth))
@@ -158,7 +183,7 @@ async fn serve(
         .add_service(reflection_v1()?)
         .add_service(reflection_v1alpha()?)
         .add_service(DfsServiceServer::new(api).max_decoding_message_size(MAX_MESSAGE_BYTES))
-        .add_service(PeerServiceServer::new(peer_api))
+        .add_service(PeerServiceServer::new(peer_api).max_decoding_message_size(MAX_MESSAGE_BYTES))
         .serve_with_incoming_shutdown(
             TcpIncoming::from(listener).with_nodelay(Some(true)),
             drained.cancelled(),
@@ -180,7 +205,7 @@ async fn serve(
         // Nothing that still runs may be acknowledged, and nothing can be saved.
         return outcome;
     }
-    tracing::info!(node = %node.identity().node, "stopping");
+    tracing::info!(node = %node.position(), "stopping");
     set_health(&health, ServingStatus::NotServing).await;
     if tokio::time::timeout(DRAIN, server).await.is_err() {
         tracing::warn!("some requests did not end in time and are cut off");
@@ -191,8 +216,31 @@ async fn serve(
         tracing::warn!("background work did not end in time");
     }
     node.close(FINISH).await;
-    tracing::info!(node = %node.identity().node, "stopped");
+    tracing::info!(node = %node.position(), "stopped");
     outcome
+}
+
+/// Has a node with a new disk catch up, and then take part.
+async fn rejoin(
+    data_dir: Arc<DataDir>,
+    healer: Arc<Healer>,
+    poison: Poison,
+    health: HealthReporter,
+) {
+    let node = Arc::clone(&healer.node);
+    if !node.identity().rejoining {
+        return;
+    }
+    healer.rejoin(None).await;
+    let serving = Identity { rejoining: false, ..node.identity() };
+    // First on the disk: a node that has served must not start to rejoin again by itself.
+    if let Err(error) = data_dir.write_identity(&serving) {
+        poison.trip(&error);
+        return;
+    }
+    node.end_rejoin();
+    set_health(&health, ServingStatus::Serving).await;
+    tracing::info!(node = %serving.node, "rejoined: serving, and copying its chunks");
 }
 
 fn builder() -> Server {

@@ -59,7 +59,7 @@ const RESERVED: &[Reserved] = &[
     Reserved {
         sources: "client/src",
         words: &["tonic::"],
-        modules: &["connect", "look", "transfer"],
+        modules: &["connect", "look", "transfer", "repair"],
         why: "gRPC stays where connections are made and streams are read",
     },
     Reserved {
@@ -83,10 +83,12 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
         &[
             &["cli"],
             &["serve"],
-            &["rpc", "peers"],
+            &["rpc"],
+            &["heal"],
+            &["peers"],
             &["auth", "node", "disk"],
             &["store", "index", "users"],
-            &["config", "identity", "password", "chunk_key", "codec", "poison"],
+            &["config", "identity", "password", "chunk_key", "codec", "poison", "jitter"],
             &["hex"],
         ],
     ),
@@ -95,14 +97,14 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
         &[
             &["cli"],
             &["verify"],
-            &["put", "get", "list", "remove", "info"],
+            &["put", "get", "list", "remove", "info", "repair"],
             &["look", "transfer"],
             &["nodes"],
             &["upload", "lane"],
             &["connect", "source", "sink"],
             &["partial", "note"],
             &["error"],
-            &["config", "random", "locked", "stop"],
+            &["config", "random", "locked"],
         ],
     ),
 ];

@@ -260,6 +260,12 @@ impl Repair {
         effects
     }
 
+    /// Ends the repair where it is.
+    pub fn give_up(mut self) -> Report {
+        self.step = Step::Over;
+        Report { state: State::Unfinished, ..self.report }
+    }
+
     fn on_held(&mut self, id: NodeId, held: Held) {
         let seen = &mut self.nodes[id.index()];
         let before = seen.incarnation.replace(held.incarnation);

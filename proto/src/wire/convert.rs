@@ -281,14 +281,31 @@ pub fn drop_evidence(entry: &pb::DropEntry) -> Result<DropEvidence, Malformed> {
     if entry.never_committed {
         return Ok(DropEvidence::NeverCommitted);
     }
-    let field = "fenced_by";
-    let refs: Vec<NodeRef> =
-        entry.fenced_by.iter().map(NodeRef::try_from).collect::<Result<_, _>>()?;
+    Ok(DropEvidence::FencedBy(fenced_by(&entry.fenced_by)?))
+}
+
+/// Reads under which incarnations all four nodes fenced an upload.
+pub fn fenced_by(nodes: &[pb::NodeRef]) -> Result<PerNode<Incarnation>, Malformed> {
+    let refs: Vec<NodeRef> = nodes.iter().map(NodeRef::try_from).collect::<Result<_, _>>()?;
     let find = |id: NodeId| refs.iter().find(|node| node.node == id).map(|node| node.incarnation);
     let found: Vec<Incarnation> = NodeId::ALL.into_iter().filter_map(find).collect();
-    let incarnations: PerNode<Incarnation> =
-        found.try_into().map_err(|_| Malformed::new(field, "does not name all four nodes"))?;
-    Ok(DropEvidence::FencedBy(incarnations))
+    found.try_into().map_err(|_| Malformed::new("fenced_by", "does not name all four nodes"))
+}
+
+/// Reads the version that an entry of a full listing is, with its path and whether it is
+/// confirmed.
+pub fn listed_version(entry: &pb::ListEntry) -> Result<(FilePath, Version, bool), Malformed> {
+    let content = match entry.kind() {
+        pb::Kind::Unspecified => return Err(Malformed::missing("entry.kind")),
+        pb::Kind::Tombstone => Content::Tombstone,
+        pb::Kind::File => Content::File(manifest("entry.manifest", entry.manifest.as_ref())?),
+    };
+    let version = Version {
+        tag: tag("entry.tag", entry.tag.as_ref())?,
+        upload: upload_id("entry.upload_id", &entry.upload_id)?,
+        content,
+    };
+    Ok((path("entry.path", &entry.path)?, version, entry.confirmed))
 }
 
 impl TryFrom<&pb::ListEntry> for Entry {

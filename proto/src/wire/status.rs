@@ -91,6 +91,8 @@ reasons! {
     PrepareLost = "PREPARE_LOST", Aborted;
     /// The node's disk failed; it takes nothing any more.
     Poisoned = "POISONED", Unavailable;
+    /// Too few of the other nodes answered.
+    TooFewNodes = "TOO_FEW_NODES", Unavailable;
     /// The node has another position, or belongs to another cluster.
     WrongNode = "WRONG_NODE", FailedPrecondition;
     /// A fault in the node.

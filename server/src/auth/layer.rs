@@ -33,9 +33,9 @@ pub(crate) fn access(path: &str) -> Access {
         (
             "dfs.v1.DfsService",
             "PutChunk" | "GetChunks" | "List" | "Stat" | "Commit" | "Confirm" | "Fence" | "Drop"
-            | "QueryUpload" | "CheckChunks" | "GetNodeInfo",
+            | "QueryUpload" | "CheckChunks" | "Repair" | "GetNodeInfo",
         ) => Access::User,
-        ("dfs.v1.PeerService", "Hello") => Access::Peer,
+        ("dfs.v1.PeerService", "Hello" | "ListRecords" | "Heal" | "ReadChunk") => Access::Peer,
         ("grpc.health.v1.Health", _)
         | ("grpc.reflection.v1.ServerReflection", _)
         | ("grpc.reflection.v1alpha.ServerReflection", _) => Access::Public,

@@ -76,7 +76,7 @@ dfs2.yaml:6: peers: 'host' is no HOST:PORT, such as 127.0.0.1:10001
 dfs2.yaml:6: peers: ':1' is no HOST:PORT, such as 127.0.0.1:10001
 dfs2.yaml: cluster_secret_file: is missing
 dfs2.yaml:9: insecure: is true or false
-dfs2.yaml:8: prune_grace: '15' is no duration, such as 500ms, 30s, 15m or 2h"
+dfs2.yaml:8: prune_grace: '15' is no duration, such as 500ms, 30s, 15m, 2h or 7d"
     );
 }
 
@@ -133,12 +133,26 @@ fn a_secret_is_one_long_line() {
 #[test]
 fn durations_have_a_unit() {
     let good = [("0s", 0), ("500ms", 500), ("30s", 30_000), ("15m", 900_000), ("2h", 7_200_000)];
+    assert_eq!(duration("7d"), Ok(Duration::from_secs(7 * 24 * 3600)));
     for (text, ms) in good {
         assert_eq!(duration(text), Ok(Duration::from_millis(ms)));
     }
     for bad in
-        ["", "s", "15", "-1s", "1.5s", "1 s", "1d", "99999999999999999999s", "99999999999999999h"]
+        ["", "s", "15", "-1s", "1.5s", "1 s", "1w", "99999999999999999999s", "99999999999999999h"]
     {
         assert!(duration(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn healing_can_be_set_and_turned_off() {
+    assert_eq!(or_off("off"), Ok(None));
+    assert_eq!(or_off("1m"), Ok(Some(Duration::from_secs(60))));
+    assert!(or_off("never").is_err());
+    assert_eq!(bytes("1000"), Ok(1000));
+    assert_eq!(bytes("64KiB"), Ok(65_536));
+    assert_eq!(bytes("2GiB"), Ok(2 << 30));
+    for bad in ["", "MiB", "1MB", "-1", "1.5MiB", "99999999999999999999", "99999999999GiB"] {
+        assert!(bytes(bad).is_err(), "{bad}");
     }
 }

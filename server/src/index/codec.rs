@@ -20,10 +20,14 @@
 //! keyspace meta: "group"                         16  incarnation
 //!   1  format version: 1                          8  boot counter
 //!   8  number of the last group of changes
+//!                                              keyspace meta: "scrub"
+//!                                                 1  format version: 1
+//!                                                 8  last completed, ms since 1970
+//!                                                 …  key of the last chunk read, if any
 //! ```
 
 use bytes::Bytes;
-use dfs_proto::chunk::ChunkSet;
+use dfs_proto::chunk::{ChunkId, ChunkSet};
 use dfs_proto::digest::Crc32c;
 use dfs_proto::manifest::{ChunkSum, Incarnation, Record, UploadId};
 use dfs_proto::name::{FilePath, UserName};
@@ -83,6 +87,9 @@ pub(crate) fn chunk_key(key: &ChunkKey) -> Vec<u8> {
     [user, &[0], key.upload.bytes(), &[key.chunk.get()]].concat()
 }
 
+/// The key of the row in which the scrub remembers where it is.
+pub(crate) const SCRUB_KEY: &[u8] = b"scrub";
+
 pub(crate) fn peer_key(node: NodeId) -> Vec<u8> {
     [b"peer", &[node.get()][..]].concat()
 }
@@ -91,6 +98,26 @@ pub(crate) fn peer_key(node: NodeId) -> Vec<u8> {
 pub(crate) fn path_of_key(key: &[u8], user_prefix: &[u8]) -> Result<FilePath, CodecError> {
     let path = key.strip_prefix(user_prefix);
     path.and_then(|path| FilePath::from_bytes(path).ok()).ok_or(CodecError::Value("path"))
+}
+
+/// The parts of a key of `paths`.
+pub(crate) fn read_path_key(key: &[u8]) -> Result<(UserName, FilePath), CodecError> {
+    let text = std::str::from_utf8(key).map_err(|_| CodecError::Value("key"))?;
+    let (user, path) = text.split_once('\0').ok_or(CodecError::Value("key"))?;
+    Ok((
+        UserName::new(user).map_err(|_| CodecError::Value("user"))?,
+        FilePath::new(path).map_err(|_| CodecError::Value("path"))?,
+    ))
+}
+
+/// The parts of a key of `chunks`.
+pub(crate) fn read_chunk_key(key: &[u8]) -> Result<ChunkKey, CodecError> {
+    let (chunk, front) = key.split_last().ok_or(CodecError::Short)?;
+    let (front, upload) = front.split_last_chunk::<ID_BYTES>().ok_or(CodecError::Short)?;
+    let user = front.strip_suffix(&[0]).and_then(|user| std::str::from_utf8(user).ok());
+    let user = user.and_then(|user| UserName::new(user).ok()).ok_or(CodecError::Value("user"))?;
+    let chunk = ChunkId::new(u32::from(*chunk)).ok_or(CodecError::Value("chunk"))?;
+    Ok(ChunkKey { user, upload: UploadId::new(*upload), chunk })
 }
 
 /// The parts of a key of `uploads`.
@@ -237,6 +264,29 @@ pub(crate) fn read_peer(bytes: &[u8]) -> Result<Peer, CodecError> {
     Ok(peer)
 }
 
+/// Where the scrub is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct ScrubPlace {
+    /// When it last had read everything, milliseconds since 1970; 0: never.
+    pub(crate) completed_ms: u64,
+    /// The last chunk that this round has read; `None` at its beginning.
+    pub(crate) after: Option<ChunkKey>,
+}
+
+pub(crate) fn put_scrub(place: &ScrubPlace) -> Vec<u8> {
+    let key = place.after.as_ref().map(chunk_key).unwrap_or_default();
+    [&[FORMAT][..], &place.completed_ms.to_be_bytes(), &key].concat()
+}
+
+pub(crate) fn read_scrub(bytes: &[u8]) -> Result<ScrubPlace, CodecError> {
+    let mut input = Input::new(bytes);
+    input.version(FORMAT)?;
+    let completed_ms = input.u64()?;
+    let key = input.rest();
+    let after = (!key.is_empty()).then(|| read_chunk_key(key)).transpose()?;
+    Ok(ScrubPlace { completed_ms, after })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -289,7 +339,16 @@ mod tests {
             let key = upload_key(&user, &path, upload);
             prop_assert_eq!(read_upload_key(&key), Ok((user.clone(), path.clone(), upload)));
             let key = path_key(&user, path.as_str());
-            prop_assert_eq!(path_of_key(&key, &user_prefix(&user)), Ok(path));
+            prop_assert_eq!(path_of_key(&key, &user_prefix(&user)), Ok(path.clone()));
+            prop_assert_eq!(read_path_key(&key), Ok((user.clone(), path)));
+            for chunk in ChunkId::ALL {
+                let key = ChunkKey { user: user.clone(), upload, chunk };
+                prop_assert_eq!(read_chunk_key(&chunk_key(&key)), Ok(key.clone()));
+                let place = ScrubPlace { completed_ms: 7, after: Some(key) };
+                prop_assert_eq!(read_scrub(&put_scrub(&place)), Ok(place));
+            }
+            let begin = ScrubPlace::default();
+            prop_assert_eq!(read_scrub(&put_scrub(&begin)), Ok(begin));
         }
 
         #[test]

@@ -5,13 +5,14 @@
 //! database from any thread and see only what is durable, but for changes that asked for no
 //! sync. This is the only module that knows which database it is.
 //!
-//! [`codec`] draws keys and values, [`txn`] is a transaction, [`writer`] the group commit.
-//! [`journal`] looks through the database's journals before it opens them, and [`mark`] says
-//! how much they have to have.
+//! [`codec`] draws keys and values, [`txn`] is a transaction, [`writer`] the group commit,
+//! [`scan`] walks over everything. [`journal`] looks through the database's journals before it
+//! opens them, and [`mark`] says how much they have to have.
 
 pub(crate) mod codec;
 mod journal;
 mod mark;
+mod scan;
 pub(crate) mod txn;
 mod writer;
 

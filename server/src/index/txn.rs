@@ -11,7 +11,7 @@ use dfs_proto::name::{FilePath, UserName};
 use dfs_proto::placement::NodeId;
 use dfs_proto::protocol::row::Row;
 
-use super::codec::{self, ChunkEntry, Peer};
+use super::codec::{self, ChunkEntry, Peer, ScrubPlace};
 use super::{Database, IndexError, Space};
 use crate::chunk_key::ChunkKey;
 
@@ -43,6 +43,12 @@ pub(crate) trait Lookup {
     fn chunk(&self, key: &ChunkKey) -> Result<Option<ChunkEntry>, IndexError> {
         let bytes = self.get(Space::Chunks, &codec::chunk_key(key))?;
         Ok(bytes.as_ref().map(codec::read_chunk).transpose()?)
+    }
+
+    /// Where the scrub is.
+    fn scrub(&self) -> Result<ScrubPlace, IndexError> {
+        let bytes = self.get(Space::Meta, codec::SCRUB_KEY)?;
+        Ok(bytes.as_deref().map(codec::read_scrub).transpose()?.unwrap_or_default())
     }
 
     /// What is remembered of a node.
@@ -131,6 +137,11 @@ impl<'a> Txn<'a> {
 
     pub(crate) fn remove_chunk(&mut self, key: &ChunkKey) {
         self.own.set(Space::Chunks, codec::chunk_key(key), None);
+    }
+
+    pub(crate) fn put_scrub(&mut self, place: &ScrubPlace) {
+        let value = codec::put_scrub(place).into();
+        self.own.set(Space::Meta, codec::SCRUB_KEY.to_vec(), Some(value));
     }
 
     pub(crate) fn put_peer(&mut self, node: NodeId, peer: &Peer) {

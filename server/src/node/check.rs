@@ -86,6 +86,7 @@ impl Node {
 
     /// Takes a bad chunk out of the index, then moves its file away.
     async fn give_up(&self, key: &ChunkKey, path: &FilePath) -> Result<(), NodeError> {
+        self.suspects.add(&key.user, path);
         let _publishing = self.publishing(key).await;
         let (gone, path) = (key.clone(), path.clone());
         let lose = move |txn: &mut Txn<'_>| {

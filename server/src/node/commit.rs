@@ -132,7 +132,7 @@ impl Node {
 }
 
 /// Applies a rule to the row of a path and one upload, and stores what it changed.
-fn change<T>(
+pub(super) fn change<T>(
     txn: &mut Txn<'_>,
     user: &UserName,
     path: &FilePath,

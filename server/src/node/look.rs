@@ -184,7 +184,7 @@ fn page(
 }
 
 /// About how many bytes an entry takes on the wire.
-fn encoded_bytes(path: &FilePath, current: &Current, full: bool) -> usize {
+pub(super) fn encoded_bytes(path: &FilePath, current: &Current, full: bool) -> usize {
     /// Tag, upload id and numbers of an entry, with their field numbers and lengths.
     const ENTRY_BYTES: usize = 96;
     /// Numbers, checksums and time of a manifest.

@@ -5,25 +5,30 @@
 //! its end as a tracked task, whoever goes away meanwhile.
 //!
 //! [`put`] takes chunks in and `prepare` makes them durable, [`commit`] moves versions, [`look`] answers questions, [`fetch`]
-//! sends data, [`check`] re-reads it, [`prune`] forgets what is superseded; [`known`] is what
-//! this node remembers of the others.
+//! sends data, [`check`] re-reads it, [`prune`] forgets what is superseded, [`heal`] is
+//! its part in healing, `scrub` in that of the disk; [`known`] is what this node remembers of the others.
 
 pub(crate) mod check;
 pub(crate) mod commit;
 pub(crate) mod fetch;
+pub(crate) mod heal;
 pub(crate) mod known;
 pub(crate) mod look;
 mod prepare;
 pub(crate) mod prune;
 pub(crate) mod put;
+mod scrub;
+mod suspects;
 
 use std::future::Future;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dfs_proto::identity::Identity;
+use dfs_proto::placement::NodeId;
 use dfs_proto::protocol::row::NodeView;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio_util::task::TaskTracker;
@@ -35,6 +40,7 @@ use crate::poison::Poison;
 use crate::store::writer::WriteError;
 use crate::store::{ChunkStore, Space, Swept};
 use known::Known;
+use suspects::Suspects;
 
 /// Chunks of at most this many bytes live in the index: no file and no sync of their own.
 pub(crate) const INLINE_BYTES: u64 = 64 << 10;
@@ -85,6 +91,8 @@ impl From<io::Error> for NodeError {
 #[derive(Clone)]
 pub(crate) struct Outlook {
     identity: Identity,
+    /// Whether the node still catches up. Changes once, from true to false.
+    rejoining: Arc<AtomicBool>,
     pub(crate) known: Arc<Known>,
 }
 
@@ -95,7 +103,7 @@ impl Outlook {
         NodeView {
             now_ms: now_ms(),
             position: self.identity.node,
-            rejoining: self.identity.rejoining,
+            rejoining: self.rejoining.load(Ordering::Acquire),
             incarnations: self.known.incarnations(&self.identity),
         }
     }
@@ -112,6 +120,7 @@ pub(crate) struct Node {
     publishing: [Mutex<()>; LOCKS],
     /// Held while a chunk is re-read; a chunk found bad is not replaced before that ends.
     checking: [Mutex<()>; LOCKS],
+    suspects: Suspects,
     started: Instant,
     prune_grace: Duration,
 }
@@ -133,26 +142,47 @@ impl Node {
         })?;
         report(&swept);
         Ok(Arc::new(Self {
-            outlook: Outlook { identity, known: Arc::new(known) },
+            outlook: Outlook {
+                rejoining: Arc::new(AtomicBool::new(identity.rejoining)),
+                known: Arc::new(known),
+                identity,
+            },
             index,
             store: Arc::new(store),
             poison,
             tasks: TaskTracker::new(),
             publishing: [const { Mutex::const_new(()) }; LOCKS],
             checking: [const { Mutex::const_new(()) }; LOCKS],
+            suspects: Suspects::default(),
             started: Instant::now(),
             prune_grace,
         }))
     }
 
     /// Who this node is.
-    pub(crate) fn identity(&self) -> &Identity {
-        &self.outlook.identity
+    pub(crate) fn identity(&self) -> Identity {
+        let rejoining = self.outlook.rejoining.load(Ordering::Acquire);
+        Identity { rejoining, ..self.outlook.identity.clone() }
+    }
+
+    /// The node's position.
+    pub(crate) fn position(&self) -> NodeId {
+        self.outlook.identity.node
+    }
+
+    /// Takes part in everything from now on. Its identity on the disk says so already.
+    pub(crate) fn end_rejoin(&self) {
+        self.outlook.rejoining.store(false, Ordering::Release);
     }
 
     /// What it remembers of the others.
     pub(crate) fn known(&self) -> &Known {
         &self.outlook.known
+    }
+
+    /// Paths in which bad chunks were found.
+    pub(crate) fn suspects(&self) -> &Suspects {
+        &self.suspects
     }
 
     /// How long it has been running.

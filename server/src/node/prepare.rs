@@ -8,7 +8,7 @@ use dfs_proto::chunk::{ChunkId, ChunkSet};
 use dfs_proto::manifest::UploadId;
 use dfs_proto::name::UserName;
 use dfs_proto::protocol::Refused;
-use dfs_proto::protocol::row::Row;
+use dfs_proto::protocol::row::{NodeView, Row};
 
 use super::{Node, NodeError, Outlook, now_ms};
 use crate::chunk_key::ChunkKey;
@@ -21,6 +21,24 @@ use crate::store::writer::{ChunkWriter, StagedChunk, WriteError};
 /// Kept free on the disk for the index: a node that cannot write its rows any more has to
 /// stop, one that takes no more data can still remove some.
 const RESERVE_BYTES: u64 = 16 << 20;
+
+/// Why a chunk is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A client puts it.
+    Prepare,
+    /// It is copied from another node: a chunk of a version that is committed here.
+    Restore,
+}
+
+impl Purpose {
+    fn allows(self, row: &Row, view: &NodeView, upload: UploadId) -> Result<(), Refused> {
+        match self {
+            Self::Prepare => row.may_prepare(view, upload),
+            Self::Restore => row.may_restore(view, upload),
+        }
+    }
+}
 
 impl Node {
     /// Refuses data for which there is no room.
@@ -59,10 +77,11 @@ impl Node {
     pub(super) fn already_prepared(
         &self,
         header: &Header,
+        purpose: Purpose,
     ) -> Result<Option<Result<(), Refused>>, NodeError> {
         let view = self.index.view();
         let row = view.row(&header.key.user, &header.path, &[header.key.upload])?;
-        Ok(already(&view, &row, &self.outlook, header)?)
+        Ok(already(&view, &row, &self.outlook, header, purpose)?)
     }
 
     /// Hands a small chunk to the index.
@@ -70,15 +89,17 @@ impl Node {
         &self,
         header: Header,
         data: Bytes,
+        purpose: Purpose,
     ) -> Pending<Result<(), Refused>> {
         let outlook = self.outlook.clone();
-        self.index.submit(move |txn| record(txn, &outlook, &header, Some(data))).await
+        self.index.submit(move |txn| record(txn, &outlook, &header, Some(data), purpose)).await
     }
 
     /// Makes a written chunk durable: file, name, row, in this order.
     pub(super) async fn prepare_large(
         &self,
         writer: ChunkWriter,
+        purpose: Purpose,
     ) -> Result<Result<(), Refused>, NodeError> {
         let header = writer.header().clone();
         let chunk = header.key.chunk;
@@ -86,15 +107,25 @@ impl Node {
         let staged: StagedChunk = self.written(chunk, staged)?;
         let _publishing = self.publishing(&header.key).await;
         // Where a row speaks of this chunk already its file must not be replaced.
-        if let Some(result) = self.already_prepared(&header)? {
+        if let Some(result) = self.already_prepared(&header, purpose)? {
             return Ok(result);
         }
         let store = Arc::clone(&self.store);
         let named = self.blocking(move || store.publish(staged)).await?;
         self.written(chunk, named)?;
         self.forget_partial(&header.key).await?;
+        self.record_file(header, purpose).await
+    }
+
+    /// Has the index know a chunk whose file has its name. The caller holds the chunk's lock.
+    pub(super) async fn record_file(
+        &self,
+        header: Header,
+        purpose: Purpose,
+    ) -> Result<Result<(), Refused>, NodeError> {
         let (outlook, row) = (self.outlook.clone(), header.clone());
-        let result = self.index.update(move |txn| record(txn, &outlook, &row, None)).await?;
+        let record = move |txn: &mut Txn<'_>| record(txn, &outlook, &row, None, purpose);
+        let result = self.index.update(record).await?;
         if result.is_err() {
             self.remove_if_unknown(header.key).await?;
         }
@@ -106,7 +137,7 @@ impl Node {
         let header = writer.header().clone();
         let chunk = header.key.chunk;
         let _publishing = self.publishing(&header.key).await;
-        if self.already_prepared(&header)?.is_some() {
+        if self.already_prepared(&header, Purpose::Prepare)?.is_some() {
             return Ok(());
         }
         let store = Arc::clone(&self.store);
@@ -160,8 +191,9 @@ fn already(
     row: &Row,
     outlook: &Outlook,
     header: &Header,
+    purpose: Purpose,
 ) -> Result<Option<Result<(), Refused>>, IndexError> {
-    if let Err(refused) = row.may_prepare(&outlook.view(), header.key.upload) {
+    if let Err(refused) = purpose.allows(row, &outlook.view(), header.key.upload) {
         return Ok(Some(Err(refused)));
     }
     let same = |held: &ChunkEntry| held.path == header.path && held.sum == header.sum();
@@ -178,14 +210,19 @@ fn record(
     outlook: &Outlook,
     header: &Header,
     inline: Option<Bytes>,
+    purpose: Purpose,
 ) -> Result<Result<(), Refused>, IndexError> {
     let ChunkKey { user, upload, chunk } = &header.key;
     let before = txn.row(user, &header.path, &[*upload])?;
-    if let Some(result) = already(txn, &before, outlook, header)? {
+    if let Some(result) = already(txn, &before, outlook, header, purpose)? {
         return Ok(result);
     }
     let mut row = before.clone();
-    if let Err(refused) = row.prepare(&outlook.view(), *upload, *chunk) {
+    let stored = match purpose {
+        Purpose::Prepare => row.prepare(&outlook.view(), *upload, *chunk),
+        Purpose::Restore => row.restore(&outlook.view(), *upload, *chunk),
+    };
+    if let Err(refused) = stored {
         return Ok(Err(refused));
     }
     txn.put_row(user, &header.path, &before, &row);

@@ -17,6 +17,7 @@ use dfs_proto::wire::MAX_BATCH;
 use tokio::task::JoinHandle;
 
 use super::look::Stat;
+use super::prepare::Purpose;
 use super::{INLINE_BYTES, Node, NodeError, now_ms};
 use crate::chunk_key::ChunkKey;
 use crate::index::Pending;
@@ -144,7 +145,7 @@ impl Putting {
         first_block: u64,
     ) -> Result<(Target, Result<(), Refused>), NodeError> {
         let node = &self.node;
-        if let Some(result) = node.already_prepared(&header)? {
+        if let Some(result) = node.already_prepared(&header, Purpose::Prepare)? {
             return Ok((Target::Nowhere, result));
         }
         let length = header.sum().length;
@@ -216,14 +217,16 @@ impl Putting {
                 let Small { header, check, data } = *small;
                 self.node.written(chunk, check.finish())?;
                 let bytes = header.sum().length;
-                (bytes, Step::Index(self.node.prepare_small(header, data).await))
+                (bytes, Step::Index(self.node.prepare_small(header, data, Purpose::Prepare).await))
             }
             Target::File(_) => {
                 let writer = written.ok_or(NodeError::Task)?.map_err(|_| NodeError::Task)?;
                 let writer = self.node.written(chunk, writer)?;
                 let node = Arc::clone(&self.node);
-                let publish =
-                    self.node.tasks.spawn(async move { node.prepare_large(writer).await });
+                let publish = self
+                    .node
+                    .tasks
+                    .spawn(async move { node.prepare_large(writer, Purpose::Prepare).await });
                 (LARGE_COUNTS_AS, Step::File(publish))
             }
         };

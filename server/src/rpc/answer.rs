@@ -45,13 +45,12 @@ pub(super) fn fence_result(result: Result<FenceAnswer, Refused>) -> pb::FenceRes
     }
 }
 
-pub(super) fn block(block: Block) -> pb::GetChunksResponse {
-    let block = pb::Block {
+pub(super) fn block(block: Block) -> pb::Block {
+    pb::Block {
         chunk: block.chunk.get().into(),
         // A chunk has fewer than 2^28 blocks by the limit on a file's length.
         index: u32::try_from(block.index).unwrap_or(u32::MAX),
         crc32c: block.crc.get(),
         data: block.data,
-    };
-    pb::GetChunksResponse { message: Some(pb::get_chunks_response::Message::Block(block)) }
+    }
 }

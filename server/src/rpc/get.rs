@@ -21,7 +21,7 @@ use tonic::{Response, Status};
 
 use super::{Answer, Api, answer, status};
 use crate::node::Node;
-use crate::node::fetch::FetchError;
+use crate::node::fetch::{Block, FetchError};
 
 /// Messages that are ready for the client but not yet taken. With what is being read and what
 /// waits in HTTP/2 this bounds the memory of a stream.
@@ -33,14 +33,13 @@ const MAX_RANGES: usize = 16;
 /// pause the pipe that the data goes to.
 const MAX_STALL: Duration = Duration::from_secs(600);
 
-type Message = Result<pb::GetChunksResponse, Status>;
-type Stream = ReceiverStream<Message>;
+type Stream<M> = ReceiverStream<Result<M, Status>>;
 
-/// The sending side of an answer.
-struct Outgoing {
-    messages: mpsc::Sender<Message>,
+/// The sending side of an answer of messages `M`.
+struct Outgoing<M> {
+    messages: mpsc::Sender<Result<M, Status>>,
     /// Room for the last word, which has to get through where the client takes nothing.
-    last: Option<mpsc::OwnedPermit<Message>>,
+    last: Option<mpsc::OwnedPermit<Result<M, Status>>>,
     /// Set when the node stops.
     stop: CancellationToken,
     patience: Duration,
@@ -59,8 +58,8 @@ enum SendError {
     Stopping,
 }
 
-impl Outgoing {
-    fn new(stop: CancellationToken) -> (Self, Stream) {
+impl<M> Outgoing<M> {
+    fn new(stop: CancellationToken) -> (Self, Stream<M>) {
         let (messages, receiver) = mpsc::channel(AHEAD + 1);
         let last = messages.clone().try_reserve_owned().ok();
         (Self { messages, last, stop, patience: MAX_STALL }, ReceiverStream::new(receiver))
@@ -68,7 +67,7 @@ impl Outgoing {
 
     /// Sends a message as soon as the client has taken what came before. A node that stops
     /// does not wait for that.
-    async fn send(&self, message: pb::GetChunksResponse) -> Result<(), SendError> {
+    async fn send(&self, message: M) -> Result<(), SendError> {
         let sent = timeout(self.patience, self.messages.send(Ok(message)));
         tokio::select! {
             biased;
@@ -92,7 +91,7 @@ impl Outgoing {
 fn last_word(error: SendError, node: &Node) -> Option<Status> {
     let text = error.to_string();
     match error {
-        SendError::Fetch(error) => Some(status::fetch(error, node.identity().node)),
+        SendError::Fetch(error) => Some(status::fetch(error, node.position())),
         SendError::Gone => None,
         SendError::Stalled => Some(Reason::StreamIdle.status(text)),
         SendError::Stopping => Some(Reason::ShuttingDown.status(text)),
@@ -103,7 +102,7 @@ pub(super) async fn get_chunks(
     api: &Api,
     user: UserName,
     request: pb::GetChunksRequest,
-) -> Answer<Stream> {
+) -> Answer<Stream<pb::GetChunksResponse>> {
     match request.source {
         None => Err(Malformed::new("source", "is missing").into()),
         Some(Source::ByPath(source)) => by_path(api, user, &source).await,
@@ -111,7 +110,11 @@ pub(super) async fn get_chunks(
     }
 }
 
-async fn by_path(api: &Api, user: UserName, source: &pb::PathSource) -> Answer<Stream> {
+async fn by_path(
+    api: &Api,
+    user: UserName,
+    source: &pb::PathSource,
+) -> Answer<Stream<pb::GetChunksResponse>> {
     let path = convert::path("by_path.path", &source.path)?;
     let stats = api.node.stat(user.clone(), vec![(path.clone(), None)], false);
     let stats = stats.await.map_err(status::node)?;
@@ -129,11 +132,17 @@ async fn by_path(api: &Api, user: UserName, source: &pb::PathSource) -> Answer<S
     let (outgoing, stream) = Outgoing::new(api.stop.clone());
     let node = Arc::clone(&api.node);
     api.node.tasks().spawn(async move {
-        let wanted = |chunk| Wanted { user: &user, path: &path, upload, chunk, blocks: (0, 0) };
+        let wanted = |chunk| Wanted {
+            user: user.clone(),
+            path: path.clone(),
+            upload,
+            chunk,
+            blocks: (0, 0),
+        };
         let mut sent = outgoing.send(head).await;
         for chunk in chunks.iter() {
             if sent.is_ok() {
-                sent = send(&node, &outgoing, wanted(chunk)).await;
+                sent = send(&node, &outgoing, wanted(chunk), block_message).await;
             }
         }
         match sent {
@@ -157,7 +166,7 @@ fn selected(
     let Some(manifest) = current.record.version.manifest() else {
         return ChunkSet::EMPTY;
     };
-    let position = api.node.identity().node;
+    let position = api.node.position();
     let homes = match selection {
         pb::Selection::Unspecified => ChunkSet::EMPTY,
         pb::Selection::FirstHome => ChunkSet::EMPTY.with(first_home_chunk(manifest.x(), position)),
@@ -169,7 +178,11 @@ fn selected(
     homes.iter().filter(fits).collect()
 }
 
-fn by_upload(api: &Api, user: UserName, source: &pb::UploadSource) -> Answer<Stream> {
+fn by_upload(
+    api: &Api,
+    user: UserName,
+    source: &pb::UploadSource,
+) -> Answer<Stream<pb::GetChunksResponse>> {
     let path = convert::path("by_upload.path", &source.path)?;
     let upload = convert::upload_id("by_upload.upload_id", &source.upload_id)?;
     if !(1..=MAX_RANGES).contains(&source.ranges.len()) {
@@ -187,8 +200,9 @@ fn by_upload(api: &Api, user: UserName, source: &pb::UploadSource) -> Answer<Str
         let mut sent = Ok(());
         for (chunk, blocks) in ranges {
             if sent.is_ok() {
-                let wanted = Wanted { user: &user, path: &path, upload, chunk, blocks };
-                sent = send(&node, &outgoing, wanted).await;
+                let (user, path) = (user.clone(), path.clone());
+                let wanted = Wanted { user, path, upload, chunk, blocks };
+                sent = send(&node, &outgoing, wanted, block_message).await;
             }
         }
         end(outgoing, sent, &node);
@@ -196,33 +210,60 @@ fn by_upload(api: &Api, user: UserName, source: &pb::UploadSource) -> Answer<Str
     Ok(Response::new(stream))
 }
 
+fn block_message(block: Block) -> pb::GetChunksResponse {
+    pb::GetChunksResponse {
+        message: Some(get_chunks_response::Message::Block(answer::block(block))),
+    }
+}
+
 /// Ends an answer as it went.
-fn end(outgoing: Outgoing, sent: Result<(), SendError>, node: &Node) {
+fn end<M>(outgoing: Outgoing<M>, sent: Result<(), SendError>, node: &Node) {
     if let Some(status) = sent.err().and_then(|error| last_word(error, node)) {
         outgoing.fail(status);
     }
 }
 
 /// Blocks of a chunk: `blocks` are the first one and the count, 0 for all.
-struct Wanted<'a> {
-    user: &'a UserName,
-    path: &'a FilePath,
-    upload: UploadId,
-    chunk: ChunkId,
-    blocks: (u64, u64),
+pub(super) struct Wanted {
+    pub(super) user: UserName,
+    pub(super) path: FilePath,
+    pub(super) upload: UploadId,
+    pub(super) chunk: ChunkId,
+    pub(super) blocks: (u64, u64),
+}
+
+/// Sends blocks of a chunk to another node.
+pub(super) fn read_chunk(
+    node: &Arc<Node>,
+    stop: CancellationToken,
+    wanted: Wanted,
+) -> Stream<pb::ReadChunkResponse> {
+    let (outgoing, stream) = Outgoing::new(stop);
+    let sender = Arc::clone(node);
+    node.tasks().spawn(async move {
+        let message = |block| pb::ReadChunkResponse { block: Some(answer::block(block)) };
+        let sent = send(&sender, &outgoing, wanted, message).await;
+        end(outgoing, sent, &sender);
+    });
+    stream
 }
 
 /// Sends blocks until they are all sent or the client takes no more.
-async fn send(node: &Arc<Node>, outgoing: &Outgoing, wanted: Wanted<'_>) -> Result<(), SendError> {
+async fn send<M>(
+    node: &Arc<Node>,
+    outgoing: &Outgoing<M>,
+    wanted: Wanted,
+    message: impl Fn(Block) -> M,
+) -> Result<(), SendError> {
     let Wanted { user, path, upload, chunk, blocks } = wanted;
-    let mut fetching = node.fetch(user, path, upload, chunk, blocks).await?;
+    let mut fetching = node.fetch(&user, &path, upload, chunk, blocks).await?;
     loop {
         let blocks = fetching.next_blocks().await?;
         if blocks.is_empty() {
             return Ok(());
         }
         for block in blocks {
-            outgoing.send(answer::block(block)).await?;
+            outgoing.send(message(block)).await?;
         }
     }
 }
@@ -232,7 +273,7 @@ mod tests {
     use super::*;
     use tokio_stream::StreamExt;
 
-    async fn ended(outgoing: &Outgoing) -> SendError {
+    async fn ended(outgoing: &Outgoing<pb::GetChunksResponse>) -> SendError {
         loop {
             if let Err(error) = outgoing.send(Default::default()).await {
                 return error;

@@ -73,7 +73,7 @@ fn start_after(request: &pb::ListRequest) -> Result<Option<String>, Malformed> {
     Ok(Some(path.to_owned()))
 }
 
-fn entry(path: &FilePath, current: &Current, full: bool) -> pb::ListEntry {
+pub(super) fn entry(path: &FilePath, current: &Current, full: bool) -> pb::ListEntry {
     let version = &current.record.version;
     let manifest = version.manifest();
     let kind = match manifest {

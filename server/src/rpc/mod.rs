@@ -5,9 +5,11 @@ mod get;
 mod list;
 mod peer;
 mod put;
+mod repair;
 pub(crate) mod status;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use dfs_proto::chunk::BLOCK_BYTES;
 use dfs_proto::name::{FilePath, UserName};
@@ -23,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::auth::{Auth, LoginError, Principal, TOKEN_LIFE};
+use crate::heal::Healer;
 use crate::node::{Node, now_ms};
 pub(crate) use peer::PeerApi;
 
@@ -36,6 +39,7 @@ type Answer<T> = Result<Response<T>, Status>;
 #[derive(Clone)]
 pub(crate) struct Api {
     pub(crate) node: Arc<Node>,
+    pub(crate) healer: Arc<Healer>,
     pub(crate) auth: Arc<Auth>,
     /// Set at the end of the drain: answers that still wait for their clients end then.
     pub(crate) stop: CancellationToken,
@@ -43,7 +47,7 @@ pub(crate) struct Api {
 
 impl Api {
     fn identity(&self) -> Option<pb::NodeIdentity> {
-        Some(self.node.identity().into())
+        Some((&self.node.identity()).into())
     }
 }
 
@@ -232,6 +236,13 @@ impl DfsService for Api {
         }))
     }
 
+    type RepairStream = repair::Stream;
+
+    async fn repair(&self, request: Request<pb::RepairRequest>) -> Answer<Self::RepairStream> {
+        let user = user(&request)?;
+        repair::repair(self, user, &request.into_inner())
+    }
+
     async fn get_node_info(
         &self,
         _request: Request<pb::GetNodeInfoRequest>,
@@ -239,7 +250,7 @@ impl DfsService for Api {
         let space = self.node.space().map_err(status::node)?;
         let pending_uploads = self.node.pending_uploads().await.map_err(status::node)?;
         let known = self.node.known();
-        let others = NodeId::ALL.into_iter().filter(|id| *id != self.node.identity().node);
+        let others = NodeId::ALL.into_iter().filter(|id| *id != self.node.position());
         let peers = others.map(|id| pb::PeerView {
             position: id.get().into(),
             incarnation: known
@@ -258,7 +269,27 @@ impl DfsService for Api {
             max_block_bytes: BLOCK_BYTES,
             pending_uploads,
             peers: peers.collect(),
+            healing: Some(healing(&self.healer)),
         }))
+    }
+}
+
+/// What the node does for the health of its files.
+fn healing(healer: &Healer) -> pb::HealingView {
+    let figures = &healer.figures;
+    let get = |figure: &AtomicU64| figure.load(Ordering::Relaxed);
+    let suspects = healer.node.suspects();
+    pb::HealingView {
+        enabled: healer.settings.every.is_some(),
+        backlog: u64::try_from(suspects.waiting()).unwrap_or(u64::MAX),
+        healed_paths: get(&figures.healed_paths),
+        copied_bytes: get(&figures.copied_bytes),
+        last_pass_ms: get(&figures.last_pass_ms),
+        unhealed: get(&figures.unhealed),
+        last_scrub_ms: get(&figures.last_scrub_ms),
+        scrubbed_bytes: get(&figures.scrubbed_bytes),
+        bad_chunks: suspects.bad_chunks(),
+        rejoin: healer.rejoin_state(),
     }
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::HealSettings;
 use crate::node::known::Meeting;
 use dfs_proto::chunk::ChunkId;
 use dfs_proto::digest::{Crc32c, Md5Digest};
@@ -48,6 +49,7 @@ async fn start(position: NodeId, others: SocketAddr) -> Running {
         insecure: false,
         prune_grace: Duration::from_secs(900),
         staging_ttl: Duration::from_secs(86_400),
+        healing: HealSettings::default(),
     };
     std::fs::write(&config.cluster_secret_file, "0123456789abcdef\n").unwrap();
     let mut users = Users::load_or_empty(&config.users_file).unwrap();
@@ -81,7 +83,7 @@ impl Running {
         let request =
             pb::AuthenticateRequest { user: user.to_owned(), password: password.to_owned() };
         let answer = self.client().await.authenticate(request).await?.into_inner();
-        assert_eq!(answer.node.unwrap().position, u32::from(self.node.identity().node.get()));
+        assert_eq!(answer.node.unwrap().position, u32::from(self.node.position().get()));
         Ok(answer.token)
     }
 

@@ -74,7 +74,7 @@ fn prost_reflect(bytes: &[u8]) -> Vec<(String, Vec<String>)> {
 async fn without_a_token_only_what_is_public_by_design_is_let_in() {
     let auth = auth();
     let all = methods();
-    assert_eq!(all.len(), 13, "a new method needs a line in `access` and one here: {all:?}");
+    assert_eq!(all.len(), 17, "a new method needs a line in `access` and one here: {all:?}");
     for path in all {
         let got = call(&auth, &path, None).await;
         if path == "/dfs.v1.DfsService/Authenticate" {
@@ -102,7 +102,7 @@ async fn a_token_opens_what_is_for_users_and_nothing_else() {
     for path in methods() {
         let expected = match path.as_str() {
             "/dfs.v1.DfsService/Authenticate" => "nobody",
-            "/dfs.v1.PeerService/Hello" => "TOKEN_MISSING",
+            path if path.starts_with("/dfs.v1.PeerService/") => "TOKEN_MISSING",
             _ => "alice",
         };
         assert_eq!(call(&auth, &path, Some(&bearer)).await, expected, "{path}");
@@ -114,7 +114,14 @@ async fn the_clusters_secret_opens_what_is_for_peers_and_nothing_else() {
     let auth = auth();
     let (hello, list) = ("/dfs.v1.PeerService/Hello", "/dfs.v1.DfsService/List");
     let peer = format!("Peer {SECRET}");
-    assert_eq!(call(&auth, hello, Some(&peer)).await, "nobody");
+    for path in methods() {
+        let expected = match path.as_str() {
+            "/dfs.v1.DfsService/Authenticate" => "nobody",
+            path if path.starts_with("/dfs.v1.PeerService/") => "nobody",
+            _ => "TOKEN_MISSING",
+        };
+        assert_eq!(call(&auth, &path, Some(&peer)).await, expected, "{path}");
+    }
     assert_eq!(call(&auth, list, Some(&peer)).await, "TOKEN_MISSING");
     assert_eq!(call(&auth, list, Some(&format!("Bearer {SECRET}"))).await, "TOKEN_EXPIRED");
     assert_eq!(call(&auth, hello, Some("Peer wrong")).await, "NOT_ALLOWED");

@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Endpoint;
 
+use crate::jitter::jitter;
 use crate::node::Node;
 use crate::node::known::Meeting;
 
@@ -64,10 +65,9 @@ pub(crate) fn keep_meeting(
     stop: &CancellationToken,
     stale: &Arc<std::sync::OnceLock<StaleDisk>>,
 ) {
-    let secret: Option<MetadataValue<Ascii>> = format!("Peer {secret}").parse().ok();
-    let Some(mut secret) = secret else { return };
-    secret.set_sensitive(true);
-    let own = node.identity().node;
+    let secret = super::credential(secret);
+    let Some(secret) = secret else { return };
+    let own = node.position();
     for peer in NodeId::ALL.into_iter().filter(|peer| *peer != own) {
         let (node, stop, stale) = (Arc::clone(node), stop.clone(), Arc::clone(stale));
         let (secret, address) = (secret.clone(), addresses[peer.index()].clone());
@@ -138,7 +138,7 @@ async fn meet(
         .connect()
         .await?;
     let own = node.identity();
-    let mut request = tonic::Request::new(pb::HelloRequest { node: Some(own.into()) });
+    let mut request = tonic::Request::new(pb::HelloRequest { node: Some((&own).into()) });
     request.metadata_mut().insert("authorization", secret.clone());
     let answer = PeerServiceClient::new(channel).hello(request).await?;
     let answer = answer.into_inner();
@@ -146,7 +146,7 @@ async fn meet(
     if met.cluster != own.cluster || met.node != peer {
         return Err(HelloError::Foreign { found: Box::new(met), expected: peer });
     }
-    if let Some(stale) = judge_own(own, peer, &answer)? {
+    if let Some(stale) = judge_own(&own, peer, &answer)? {
         return Ok(Some(stale));
     }
     match node.meet(met).await?.0 {
@@ -173,12 +173,6 @@ fn judge_own(
     } else {
         None
     })
-}
-
-/// Between 0.75 and 1.25, so that four nodes do not move in step.
-fn jitter() -> f64 {
-    let random = getrandom::u32().unwrap_or(u32::MAX / 2);
-    0.75 + f64::from(random) / f64::from(u32::MAX) / 2.0
 }
 
 #[cfg(test)]
@@ -214,10 +208,5 @@ mod tests {
         );
         assert_eq!(judge(own(1, true), answer(&[2; 16], 3)), Ok(None));
         assert!(judge(own(1, false), answer(&[2; 3], 3)).is_err());
-    }
-
-    #[test]
-    fn jitter_is_small() {
-        assert!((0..1000).map(|_| jitter()).all(|j| (0.75..=1.25).contains(&j)));
     }
 }

@@ -1,0 +1,148 @@
+//! `Repair`: a tracked task repairs and tells how far it is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dfs_proto::name::{Prefix, UserName};
+use dfs_proto::placement::{NodeId, PerNode};
+use dfs_proto::protocol::repair::{Mode, Report, State};
+use dfs_proto::wire::convert::{self, bad_name};
+use dfs_proto::wire::pb;
+use dfs_proto::wire::status::Reason;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Response, Status};
+
+use super::{Answer, Api};
+use crate::heal::sweep::{Summary, Sweep, Swept};
+
+/// Messages that are ready for the client but not yet taken.
+const AHEAD: usize = 4;
+/// How often progress is told.
+const TELL_EVERY: Duration = Duration::from_millis(500);
+/// Most paths named in one message.
+const MAX_PATHS: usize = 1000;
+
+type Message = Result<pb::RepairResponse, Status>;
+pub(super) type Stream = ReceiverStream<Message>;
+
+pub(super) fn repair(api: &Api, user: UserName, request: &pb::RepairRequest) -> Answer<Stream> {
+    let prefix = Prefix::new(&*request.prefix).map_err(|error| bad_name("prefix", &error))?;
+    let after = match &*request.start_after {
+        "" => None,
+        path => Some(convert::path("start_after", path)?),
+    };
+    let mode = match request.mode() {
+        pb::RepairMode::Unspecified | pb::RepairMode::Thorough => Mode::Thorough,
+        pb::RepairMode::Quick => Mode::Quick,
+        pb::RepairMode::DryRun => Mode::DryRun,
+    };
+    if api.node.identity().rejoining {
+        return Err(Reason::NodeRejoining.status("this node is rejoining; ask another one"));
+    }
+    let (messages, stream) = mpsc::channel(AHEAD);
+    let (stop, node, healer) = (api.stop.clone(), api.identity(), Arc::clone(&api.healer));
+    api.node.tasks().spawn(async move {
+        let sweep = Sweep::start(&healer, user, prefix, after, mode);
+        if stop.run_until_cancelled(run(sweep, node, &messages)).await.is_none() {
+            let last = Reason::ShuttingDown.status("the node is about to stop");
+            // Nobody may be listening any more.
+            let _ = messages.try_send(Err(last));
+        }
+    });
+    Ok(Response::new(ReceiverStream::new(stream)))
+}
+
+/// Repairs until the end, or until nobody listens any more.
+async fn run(
+    mut sweep: Sweep<'_>,
+    node: Option<pb::NodeIdentity>,
+    messages: &mpsc::Sender<Message>,
+) {
+    let fresh = || pb::RepairResponse { node: node.clone(), ..Default::default() };
+    let mut next = fresh();
+    let mut told = tokio::time::interval(TELL_EVERY);
+    loop {
+        let counts = summary(&sweep.summary);
+        let swept = {
+            let mut finished = std::pin::pin!(sweep.next());
+            loop {
+                tokio::select! {
+                    swept = &mut finished => break swept,
+                    // A large file takes long: the client hears that somebody is at work.
+                    _ = told.tick() => {
+                        next.summary = Some(counts);
+                        let message = std::mem::replace(&mut next, fresh());
+                        if messages.send(Ok(message)).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+            }
+        };
+        let Some(Swept { path, report }) = swept else { break };
+        next.finished_through = path.as_str().to_owned();
+        if let Some(report) = report.filter(|report| report.state != State::Healthy) {
+            next.paths.push(repaired_path(path.as_str(), &report));
+        }
+        if next.paths.len() >= MAX_PATHS {
+            next.summary = Some(summary(&sweep.summary));
+            if messages.send(Ok(std::mem::replace(&mut next, fresh()))).await.is_err() {
+                return;
+            }
+        }
+    }
+    if sweep.taking_part() < 2 {
+        let text = "fewer than two nodes could be asked for their paths";
+        let _ = messages.send(Err(Reason::TooFewNodes.status(text))).await;
+        return;
+    }
+    next.summary = Some(summary(&sweep.summary));
+    next.done = true;
+    next.problems = sweep
+        .problems()
+        .map(|(id, message)| pb::NodeProblem { position: id.get().into(), message })
+        .collect();
+    // Nobody may be listening any more.
+    let _ = messages.send(Ok(next)).await;
+}
+
+fn summary(summary: &Summary) -> pb::RepairSummary {
+    let Summary { looked_at, healthy, repaired, unfinished, unreachable, lost, dead, copied_bytes } =
+        *summary;
+    pb::RepairSummary {
+        looked_at,
+        healthy,
+        repaired,
+        unfinished,
+        unreachable,
+        lost,
+        dead,
+        copied_bytes,
+    }
+}
+
+fn repaired_path(path: &str, report: &Report) -> pb::RepairedPath {
+    let masks = |sets: &PerNode<dfs_proto::chunk::ChunkSet>| {
+        sets.iter().map(|set| set.mask().into()).collect()
+    };
+    let positions = |nodes: &[NodeId]| nodes.iter().map(|id| id.get().into()).collect();
+    let (state, missing) = match report.state {
+        State::Healthy => (pb::RepairState::Healthy, 0),
+        State::Repaired => (pb::RepairState::Repaired, 0),
+        State::Unfinished => (pb::RepairState::Unfinished, 0),
+        State::Unreachable => (pb::RepairState::Unreachable, 0),
+        State::Lost(chunks) => (pb::RepairState::Lost, chunks.mask().into()),
+        State::Dead(chunks) => (pb::RepairState::Dead, chunks.mask().into()),
+    };
+    pb::RepairedPath {
+        path: path.to_owned(),
+        state: state.into(),
+        missing,
+        copied: masks(&report.copied),
+        bad: masks(&report.bad),
+        released: masks(&report.released),
+        written_back: positions(&report.written_back),
+        failed: positions(&report.failed),
+    }
+}
