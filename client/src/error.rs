@@ -89,6 +89,8 @@ pub enum Operation {
     List,
     /// Asking about a file.
     Stat,
+    /// Repairing files.
+    Repair,
 }
 
 impl Operation {
@@ -100,6 +102,7 @@ impl Operation {
             Self::Remove => "rm",
             Self::List => "list",
             Self::Stat => "stat",
+            Self::Repair => "repair",
         }
     }
 }
@@ -256,7 +259,7 @@ impl Operation {
     const fn nothing_happened(self) -> &'static str {
         match self {
             Self::Put | Self::Remove => ", nothing was changed",
-            Self::Get | Self::List | Self::Stat => "",
+            Self::Get | Self::List | Self::Stat | Self::Repair => "",
         }
     }
 }

@@ -29,8 +29,6 @@ mod error;
 
 mod random;
 
-mod stop;
-
 mod connect;
 
 mod lane;
@@ -63,6 +61,8 @@ mod remove;
 
 mod info;
 
+mod repair;
+
 mod verify;
 
 #[cfg(feature = "cli")]
@@ -86,6 +86,9 @@ pub use get::{GetOptions, GetReport, Pair};
 pub use info::NodeInfo;
 pub use list::{Lister, PathState};
 pub use put::{PutOptions, PutReport};
+pub use repair::{
+    RepairMode, RepairNews, RepairOptions, RepairReport, RepairState, RepairSummary, RepairedPath,
+};
 pub use upload::Progress;
 pub use verify::{Condition, CopyFault, Fault, Verified, VerifyOptions, VerifyReport};
 
@@ -214,6 +217,17 @@ impl Client {
         each: impl FnMut(&Verified),
     ) -> Result<VerifyReport, Error> {
         verify::verify(&self.nodes, prefix, options, each).await
+    }
+
+    /// Repairs the files whose paths start with `prefix`: brings the newest versions to all
+    /// nodes and each chunk home. `tell` hears what happens. Repeating it is safe.
+    pub async fn repair(
+        &self,
+        prefix: &Prefix,
+        options: RepairOptions,
+        tell: impl FnMut(RepairNews<'_>),
+    ) -> Result<RepairReport, Error> {
+        repair::repair(&self.nodes, prefix, options, tell).await
     }
 
     /// Asks the four nodes how they are.

@@ -82,6 +82,8 @@ pub(super) enum Command {
         /// Only paths that start with this text
         prefix: Option<OsString>,
     },
+    /// Bring files back to full redundancy
+    Repair(RepairArgs),
     /// Tell how the four nodes are
     Status,
     /// Type commands at a prompt
@@ -153,6 +155,19 @@ pub(super) struct ListArgs {
     /// Print size, time and state as well
     #[arg(short, long)]
     pub(super) long: bool,
+    /// Only paths that start with this text
+    pub(super) prefix: Option<OsString>,
+}
+
+/// repair
+#[derive(ClapArgs)]
+pub(super) struct RepairArgs {
+    /// Change nothing, tell what a quick repair would do
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Look only into files that look wrong; without it, every chunk is re-read from disk
+    #[arg(long)]
+    pub(super) quick: bool,
     /// Only paths that start with this text
     pub(super) prefix: Option<OsString>,
 }

@@ -25,6 +25,8 @@ mod list;
 
 mod remove;
 
+mod repair;
+
 mod status;
 
 mod verify;
@@ -110,6 +112,7 @@ async fn execute(context: &Context, command: Command) -> Exit {
         Command::Stat { remote } => list::stat(context, remote).await,
         Command::Rm(args) => remove::run(context, args).await,
         Command::Verify { prefix } => verify::run(context, prefix).await,
+        Command::Repair(args) => repair::run(context, args).await,
         Command::Status => status::run(context).await,
         Command::Shell | Command::Completions { .. } => {
             complain("this command does not work inside the shell");

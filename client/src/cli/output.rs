@@ -3,13 +3,14 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use dfs_proto::chunk::ChunkSet;
 use dfs_proto::placement::{NodeId, PerNode};
 use serde_json::{Value, json};
 
 use super::exit::tell;
 use crate::{
-    Condition, CopyFault, Health, Listed, NodeError, NodeInfo, Verified, VerifyReport,
-    readable_without,
+    Condition, CopyFault, Health, Listed, NodeError, NodeInfo, RepairMode, RepairReport,
+    RepairState, RepairSummary, RepairedPath, Verified, VerifyReport, readable_without,
 };
 
 /// One line of `list`.
@@ -90,7 +91,7 @@ pub(super) fn stat_text(file: &Listed) -> String {
 }
 
 /// Which further losses leave the file readable.
-fn survives(have: &PerNode<Option<dfs_proto::chunk::ChunkSet>>) -> String {
+fn survives(have: &PerNode<Option<ChunkSet>>) -> String {
     if !readable_without(have, &[]) {
         return "nothing: it cannot be read now".to_owned();
     }
@@ -234,6 +235,106 @@ pub(super) fn verify_json_end(report: &VerifyReport) -> String {
     Value::Object(members).to_string().split_off(1)
 }
 
+/// One line of `repair` about a path that was not healthy.
+pub(super) fn repaired_line(path: &RepairedPath, mode: RepairMode) -> String {
+    let mut done = Vec::new();
+    let mut each = |sets: &PerNode<ChunkSet>, what: &str| {
+        for id in NodeId::ALL {
+            let chunks = sets[id.index()];
+            if !chunks.is_empty() {
+                done.push(format!("node {id} {what} {chunks}"));
+            }
+        }
+    };
+    each(&path.bad, "had bad chunks");
+    each(&path.copied, "got chunks");
+    each(&path.released, "gave up chunks");
+    let nodes =
+        |ids: &[NodeId]| ids.iter().map(NodeId::to_string).collect::<Vec<String>>().join(" and ");
+    if !path.written_back.is_empty() {
+        done.insert(0, format!("node {} got the version", nodes(&path.written_back)));
+    }
+    if !path.missing.is_empty() {
+        done.push(format!("chunk {} is on no node", path.missing));
+    }
+    if !path.failed.is_empty() {
+        done.push(format!("node {} failed or did not answer", nodes(&path.failed)));
+    }
+    let would = if mode == RepairMode::DryRun { "would be " } else { "" };
+    let state = match path.state {
+        RepairState::Repaired => format!("{would}repaired"),
+        state => state.word().to_owned(),
+    };
+    format!("{}: {state}: {}", path.path, done.join("; "))
+}
+
+/// A path that was not healthy as JSON.
+pub(super) fn repaired_json(path: &RepairedPath) -> Value {
+    let sets = |sets: &PerNode<ChunkSet>| sets.iter().map(|set| numbers(*set)).collect::<Value>();
+    let nodes = |ids: &[NodeId]| ids.iter().map(|id| id.get()).collect::<Vec<u8>>();
+    json!({
+        "path": path.path.as_str(),
+        "state": path.state.word(),
+        "missing": numbers(path.missing),
+        "copied": sets(&path.copied),
+        "bad": sets(&path.bad),
+        "released": sets(&path.released),
+        "written_back": nodes(&path.written_back),
+        "failed": nodes(&path.failed),
+    })
+}
+
+fn numbers(chunks: ChunkSet) -> Value {
+    chunks.iter().map(|chunk| chunk.get()).collect::<Vec<u8>>().into()
+}
+
+/// The counts of `repair`, those that are not zero.
+fn repair_counts(summary: &RepairSummary) -> [(&'static str, u64); 6] {
+    [
+        ("healthy", summary.healthy),
+        ("repaired", summary.repaired),
+        ("unfinished", summary.unfinished),
+        ("unreachable", summary.unreachable),
+        ("lost", summary.lost),
+        ("dead", summary.dead),
+    ]
+}
+
+/// The summary of `repair`.
+pub(super) fn repair_text(report: &RepairReport, mode: RepairMode) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: String| {
+        writeln!(text, "{name:<12} {value}").expect("a string takes all text");
+    };
+    line("looked at", report.summary.looked_at.to_string());
+    for (word, count) in repair_counts(&report.summary) {
+        if count > 0 || word == "healthy" {
+            let would = mode == RepairMode::DryRun && word == "repaired";
+            line(if would { "would repair" } else { word }, count.to_string());
+        }
+    }
+    let copied = if mode == RepairMode::DryRun { "would copy" } else { "copied" };
+    line(copied, format!("{} bytes", report.summary.copied_bytes));
+    for (id, why) in &report.problems {
+        line(&format!("node {id}"), format!("could not be asked: {why}"));
+    }
+    text
+}
+
+/// The members of the summary of `repair` as JSON, and the end of the object.
+pub(super) fn repair_json_end(report: &RepairReport) -> String {
+    let mut members = serde_json::Map::new();
+    members.insert("looked_at".into(), report.summary.looked_at.into());
+    for (word, count) in repair_counts(&report.summary) {
+        members.insert(word.into(), count.into());
+    }
+    members.insert("copied_bytes".into(), report.summary.copied_bytes.into());
+    let problem = |(id, why): &(NodeId, String)| json!({"node": id.get(), "cause": why});
+    let problems: Vec<Value> = report.problems.iter().map(problem).collect();
+    members.insert("problems".into(), problems.into());
+    Value::Object(members).to_string().split_off(1)
+}
+
 /// The line of `--stats`.
 pub(super) fn stats(bytes: u64, per_node: PerNode<u64>, rounds: u32, elapsed: Duration) {
     let line = json!({
@@ -248,7 +349,6 @@ pub(super) fn stats(bytes: u64, per_node: PerNode<u64>, rounds: u32, elapsed: Du
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dfs_proto::chunk::ChunkSet;
     use dfs_proto::digest::{Crc32c, Md5Digest};
     use dfs_proto::manifest::{Manifest, UploadId};
     use dfs_proto::name::FilePath;

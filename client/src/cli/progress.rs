@@ -46,6 +46,28 @@ impl Bar {
         bar
     }
 
+    /// A number that grows, with no end known.
+    pub(super) fn counting(what: &str) -> Self {
+        let bar = Self::later(what);
+        if let Some(shown) = &bar.0 {
+            shown.bar.get_or_init(|| {
+                let style = ProgressStyle::with_template("{spinner} {msg}: {pos} paths");
+                let spinner = ProgressBar::no_length().with_message(shown.what.clone());
+                spinner.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+                spinner.enable_steady_tick(REDRAW);
+                Some(spinner)
+            });
+        }
+        bar
+    }
+
+    /// Shows a number.
+    pub(super) fn count(&self, number: u64) {
+        if let Some(bar) = self.bar() {
+            bar.set_position(number);
+        }
+    }
+
     /// Prints something while the bar steps aside.
     pub(super) fn aside<T>(&self, print: impl FnOnce() -> T) -> T {
         match self.bar() {
