@@ -62,11 +62,16 @@ impl Cluster {
     /// Writes a development cluster of which nothing runs.
     ///
     /// Its user's password is hashed at next to no cost: a test is not to wait for four logins
-    /// in every command, which are slow on purpose.
+    /// in every command, which are slow on purpose. Its nodes do not heal by themselves.
     pub fn written(programs: Programs) -> Self {
         let cluster = Self::write(programs, Share::one());
         let text = format!("users:\n- name: {USER}\n  password_hash: {}\n", cluster.cheap_hash());
         fs::write(cluster.dir().join("users.yaml"), text).expect("dfsd dev made it");
+        for node in NODES {
+            // What a test breaks stays broken until the test mends it.
+            set_key(&cluster.node_config(node), "heal_every", "off");
+            set_key(&cluster.node_config(node), "scrub_every", "off");
+        }
         cluster
     }
 

@@ -198,6 +198,13 @@ impl Output {
         self
     }
 
+    /// Requires `text` on standard output.
+    #[track_caller]
+    pub fn prints(self, text: &str) -> Self {
+        assert!(self.text().contains(text), "`{text}` is not on standard output of {self}");
+        self
+    }
+
     /// Requires that `text` is not on standard error.
     #[track_caller]
     pub fn does_not_say(self, text: &str) -> Self {

@@ -3,7 +3,8 @@
 //! Every test has a cluster of its own and may run beside any other. In reading order: what a
 //! put leaves on the nodes and what a get brings back ([`placement`], [`contents`], [`names`],
 //! [`folders`], [`listing`], [`traffic`]), nodes that are gone or come back ([`outages`],
-//! [`losses`], [`removal`], [`restarts`]), disks that fail ([`damage`], [`verification`]), nodes that neither
+//! [`losses`], [`removal`], [`restarts`]), disks that fail ([`damage`], [`verification`]), files that
+//! become whole again ([`healing`]), nodes that neither
 //! answer nor refuse ([`stalls`]), clients in each other's way or gone ([`races`], [`interruptions`],
 //! [`resumption`], [`crowd`]), who may do what
 //! ([`accounts`], [`api`], [`paths`], [`configuration`]), and what it costs ([`memory`]).
@@ -32,6 +33,8 @@ mod restarts;
 mod damage;
 
 mod verification;
+
+mod healing;
 
 mod stalls;
 
