@@ -29,6 +29,8 @@ mod error;
 
 mod random;
 
+mod stop;
+
 mod connect;
 
 mod lane;

@@ -23,10 +23,8 @@ use crate::nodes::Nodes;
 use crate::note::{Before, Note, Subject};
 use crate::random::random;
 use crate::source::{Source, Sums, shown};
+use crate::stop::{Stop, Stopped};
 use crate::upload::{Known, PASSES, Progress, Traffic, Upload, query};
-
-/// How long an interrupted PUT waits for the Commits it has sent.
-const FINISH_LIMIT: Duration = Duration::from_secs(2);
 
 /// A chunk of a file of up to this length is one block: there is nothing to go on with, in bytes.
 const RESUME_BYTES: u64 = 4 * BLOCK_BYTES;
@@ -236,14 +234,8 @@ impl Run {
 
     /// Carries messages until the machine has finished; what is open then goes on behind.
     async fn drive(mut self, cancel: &CancellationToken) -> Result<PutReport, Error> {
-        let mut give_up: Option<tokio::time::Instant> = None;
+        let mut stop = Stop::on(cancel);
         loop {
-            let deadline = async {
-                match give_up {
-                    Some(deadline) => tokio::time::sleep_until(deadline).await,
-                    None => std::future::pending().await,
-                }
-            };
             let event = tokio::select! {
                 Some((event, error)) = self.open.next() => {
                     if let Some(error) = error {
@@ -251,11 +243,10 @@ impl Run {
                     }
                     if self.source_changed() { Event::Interrupted } else { event }
                 }
-                () = cancel.cancelled(), if give_up.is_none() => {
-                    give_up = Some(tokio::time::Instant::now() + FINISH_LIMIT);
-                    Event::Interrupted
-                }
-                () = deadline => Event::GiveUp,
+                stopped = stop.next() => match stopped {
+                    Stopped::Interrupted => Event::Interrupted,
+                    Stopped::GiveUp => Event::GiveUp,
+                },
             };
             let effects = self.machine.on(event, self.started.elapsed());
             if let Some(outcome) = self.apply(effects) {

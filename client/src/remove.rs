@@ -1,7 +1,7 @@
 //! DELETE: carries the messages of [`protocol::remove::Remove`].
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use dfs_proto::manifest::UploadId;
 use dfs_proto::name::FilePath;
@@ -14,9 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::{Error, NodeError, Operation};
 use crate::nodes::Nodes;
 use crate::random::random;
-
-/// How long an interrupted removal waits for the Commits it has sent.
-const FINISH_LIMIT: Duration = Duration::from_secs(2);
+use crate::stop::{Stop, Stopped};
 
 pub(crate) async fn remove(
     nodes: &Arc<Nodes>,
@@ -47,24 +45,17 @@ struct Run {
 
 impl Run {
     async fn drive(mut self, cancel: &CancellationToken) -> Result<(), Error> {
-        let mut give_up: Option<tokio::time::Instant> = None;
+        let mut stop = Stop::on(cancel);
         loop {
-            let deadline = async {
-                match give_up {
-                    Some(deadline) => tokio::time::sleep_until(deadline).await,
-                    None => std::future::pending().await,
-                }
-            };
             let event = tokio::select! {
                 Some((event, error)) = self.open.next() => {
                     self.errors.extend(error);
                     event
                 }
-                () = cancel.cancelled(), if give_up.is_none() => {
-                    give_up = Some(tokio::time::Instant::now() + FINISH_LIMIT);
-                    Event::Interrupted
-                }
-                () = deadline => Event::GiveUp,
+                stopped = stop.next() => match stopped {
+                    Stopped::Interrupted => Event::Interrupted,
+                    Stopped::GiveUp => Event::GiveUp,
+                },
             };
             let effects = self.machine.on(event, self.started.elapsed());
             if let Some(outcome) = self.apply(effects) {

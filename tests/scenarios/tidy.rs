@@ -104,7 +104,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
             &["connect", "source", "sink"],
             &["partial", "note"],
             &["error"],
-            &["config", "random", "locked"],
+            &["config", "random", "locked", "stop"],
         ],
     ),
 ];
