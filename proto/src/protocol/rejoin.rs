@@ -7,6 +7,8 @@
 //! incarnation durably before it reads out its rows, so that whatever it takes later cannot
 //! rest on the old disk unnoticed.
 //!
+//! This node in turn records the peers' incarnations.
+//!
 //! A reading counts only as a whole, from one life of a peer that was serving all the while.
 //! Nothing is remembered over a restart of the node: it begins again, which is safe.
 
@@ -59,7 +61,8 @@ pub enum Event {
 pub enum Effect {
     /// Come back with [`Event::Tick`] after this long. The latest one counts.
     Wake(Duration),
-    /// Tell this peer the new incarnation, for it to record.
+    /// Tell this peer the new incarnation, for it to record, and record its own: what rests on
+    /// a former disk of a peer must be refused here as well.
     Meet(NodeId),
     /// Read a page of this peer's rows and adopt it: the first, or the one after the last read.
     Read {

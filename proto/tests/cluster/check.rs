@@ -1,157 +1,257 @@
 //! What must hold after every step and for every answer that a client gets.
+//!
+//! The numbers I1 to I16 are used in messages; each is explained where it is checked.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use dfs_proto::chunk::ChunkSet;
-use dfs_proto::manifest::{Content, UploadId};
+use dfs_proto::manifest::{Content, Incarnation, UploadId};
 use dfs_proto::placement::{NodeId, PerNode};
-use dfs_proto::protocol::row::Row;
-use dfs_proto::protocol::{put, read, remove};
+use dfs_proto::protocol::read;
+use dfs_proto::protocol::row::UploadState;
 use dfs_proto::tag::Tag;
 
-use crate::client::{Client, Outcome};
+use crate::history::History;
+use crate::node::Node;
 
 /// Failures that a file survives: none, any node, any opposite pair; as masks of nodes.
 const ALLOWED_FAILURES: [usize; 7] = [0b0000, 0b0001, 0b0010, 0b0100, 0b1000, 0b0101, 0b1010];
 
-/// What was promised so far.
+/// What is known of one path.
 #[derive(Default)]
-pub(crate) struct Checks {
+struct Path {
+    /// The largest tag of all completed operations.
     completed: Option<Tag>,
-    current: PerNode<Option<Tag>>,
+    current: PerNode<Option<(Incarnation, Option<Tag>)>>,
+    /// Every upload that was committed somewhere.
+    committed: BTreeSet<UploadId>,
+    history: History,
+}
+
+/// What was promised so far.
+pub(crate) struct Checks {
+    paths: Vec<Path>,
     /// Uploads that ended with "nothing happened".
     never: BTreeSet<UploadId>,
-    /// Every version that was current somewhere, and whether it is a file.
-    seen: BTreeMap<Tag, bool>,
+    /// Uploads that are the same PUT once more.
+    retries: BTreeMap<UploadId, UploadId>,
+    /// A disk was replaced, so that some data is not where it was prepared.
+    pub(crate) disk_lost: bool,
     broken: Option<String>,
 }
 
+/// Which node counts as failed: its disk was replaced or damaged and it is not restored.
+pub(crate) type Hurt = Option<NodeId>;
+
 impl Checks {
-    /// The largest tag of all completed operations.
-    pub(crate) fn completed(&self) -> Option<Tag> {
-        self.completed
+    pub(crate) fn new(paths: usize) -> Self {
+        Self {
+            paths: (0..paths).map(|_| Path::default()).collect(),
+            never: BTreeSet::new(),
+            retries: BTreeMap::new(),
+            disk_lost: false,
+            broken: None,
+        }
     }
 
-    fn expect(&mut self, holds: bool, promise: impl FnOnce() -> String) {
+    pub(crate) fn expect(&mut self, holds: bool, promise: impl FnOnce() -> String) {
         if !holds && self.broken.is_none() {
             self.broken = Some(promise());
         }
     }
 
-    /// Takes the end of an operation, and returns whether its outcome is unknown.
-    pub(crate) fn ended(
-        &mut self,
-        client: &Client,
-        outcome: &Outcome,
-        rows: &PerNode<Row>,
-    ) -> bool {
-        let floor = client.floor;
-        match outcome {
-            Outcome::Put(put::Outcome::Stored(tag)) => self.written(Some(*tag), floor, rows),
-            Outcome::Put(put::Outcome::Unknown) | Outcome::Remove(remove::Outcome::Unknown) => {
-                return true;
-            }
-            Outcome::Put(_) => drop(self.never.insert(client.upload)),
-            Outcome::Remove(remove::Outcome::Removed) => {
-                let tag = rows.iter().filter_map(|row| tag_of(row, client.upload)).max();
-                let overtaken = count(rows, self.completed) >= 3;
-                if tag.is_some() || !overtaken {
-                    self.written(tag, floor, rows);
-                }
-            }
-            Outcome::Remove(remove::Outcome::NotFound) => {
-                self.never.insert(client.upload);
-                let later_tombstone =
-                    self.seen.iter().any(|(tag, file)| Some(*tag) >= floor && !file);
-                self.expect(floor.is_none() || later_tombstone, || {
-                    format!("not found, but {floor:?} was completed")
-                });
-            }
-            Outcome::Remove(_) => drop(self.never.insert(client.upload)),
-            Outcome::Read(read::Outcome::Unavailable) => {}
-            Outcome::Read(read::Outcome::Decided { version, unconfirmed }) => {
-                let tag = version.as_ref().map(|version| version.tag);
-                self.expect(tag >= floor, || {
-                    format!("read {tag:?}, but {floor:?} was completed before")
-                });
-                if !unconfirmed {
-                    self.expect(tag.is_none() || count(rows, tag) >= 3, || {
-                        format!("read {tag:?} without a flag, but it is not on three nodes")
-                    });
-                    self.completed = self.completed.max(tag);
-                }
-            }
-        }
-        false
-    }
-
-    fn written(&mut self, tag: Option<Tag>, floor: Option<Tag>, rows: &PerNode<Row>) {
-        self.expect(tag > floor, || format!("wrote {tag:?} after {floor:?}"));
-        self.expect(count(rows, tag) >= 3, || {
-            format!("{tag:?} was acknowledged, but is not on three nodes")
-        });
-        self.completed = self.completed.max(tag);
-    }
-
-    pub(crate) fn after_step(&mut self, rows: &PerNode<Row>) -> Result<(), String> {
-        for (index, row) in rows.iter().enumerate() {
-            let tag = row.tag();
-            self.expect(tag >= self.current[index], || format!("node {} went back", index + 1));
-            self.current[index] = tag;
-            if let Some(current) = &row.current {
-                let version = &current.record.version;
-                let file = version.content != Content::Tombstone;
-                self.seen.insert(version.tag, file);
-                let safe = !current.confirmed || count(rows, tag) >= 3;
-                self.expect(safe, || format!("{tag:?} is confirmed, but not on three nodes"));
-            }
-            let appeared = self.never.iter().find(|upload| row.committed(**upload).is_some());
-            if let Some(upload) = appeared.copied() {
-                self.expect(false, || format!("{upload} did not happen, it was said, but has"));
-            }
-        }
-        let completed = self.completed;
-        self.expect(completed.is_none() || count(rows, completed) >= 3, || {
-            format!("{completed:?} was completed, but is not on three nodes")
-        });
-        for failed in ALLOWED_FAILURES {
-            let readable = newest_is_whole(rows, failed);
-            self.expect(readable, || {
-                format!("the newest version cannot be rebuilt without the nodes {failed:04b}")
-            });
-        }
+    pub(crate) fn result(&self) -> Result<(), String> {
         self.broken.clone().map_or(Ok(()), Err)
     }
 
-    /// The read at the end, when all is well.
-    pub(crate) fn last_read(&self, outcome: Option<&Outcome>) -> Result<(), String> {
-        match outcome {
-            Some(Outcome::Read(read::Outcome::Decided { unconfirmed: false, .. })) => Ok(()),
-            other => Err(format!("with four nodes up a read gave {other:?}")),
+    pub(crate) fn history(&mut self, path: usize) -> &mut History {
+        &mut self.paths[path].history
+    }
+
+    pub(crate) fn completed(&self, path: usize) -> Option<Tag> {
+        self.paths[path].completed
+    }
+
+    /// I16: "nothing happened" is for ever.
+    pub(crate) fn never(&mut self, upload: UploadId) {
+        self.never.insert(upload);
+    }
+
+    pub(crate) fn is_retry(&mut self, upload: UploadId, of: UploadId) {
+        self.retries.insert(upload, of);
+    }
+
+    /// A PUT or removal was acknowledged.
+    pub(crate) fn written(
+        &mut self,
+        path: usize,
+        upload: UploadId,
+        floor: Option<Tag>,
+        nodes: &[Node; 4],
+    ) {
+        let tag = nodes.iter().filter_map(|node| tag_of(node, path, upload)).max();
+        // A tombstone that was overtaken is remembered nowhere.
+        let overtaken = enough(nodes, path, self.completed(path));
+        self.expect(tag.is_some() || overtaken, || format!("I2: {upload} is nowhere"));
+        if tag.is_none() {
+            return;
+        }
+        self.expect(tag > floor, || format!("I6: wrote {tag:?} after {floor:?}"));
+        self.expect(enough(nodes, path, tag), || {
+            format!("I2: {tag:?} was acknowledged, but is not on three nodes")
+        });
+        self.complete(path, tag);
+    }
+
+    fn complete(&mut self, path: usize, tag: Option<Tag>) {
+        let completed = &mut self.paths[path].completed;
+        *completed = (*completed).max(tag);
+    }
+
+    /// A read was answered. Returns what it saw, if it may be held to that.
+    pub(crate) fn read(
+        &mut self,
+        path: usize,
+        outcome: &read::Outcome,
+        floor: Option<Tag>,
+        nodes: &[Node; 4],
+    ) -> Option<Option<UploadId>> {
+        let read::Outcome::Decided { version, unconfirmed } = outcome else {
+            return None;
+        };
+        let tag = version.as_ref().map(|version| version.tag);
+        // I6 and I7: never older than what was completed before it began, flag or not.
+        self.expect(tag >= floor, || format!("I6: read {tag:?}, but {floor:?} was completed"));
+        if *unconfirmed {
+            return None;
+        }
+        self.expect(enough(nodes, path, tag), || {
+            format!("I7: read {tag:?} without a flag, but it is not on three nodes")
+        });
+        self.complete(path, tag);
+        let file = version.as_ref().filter(|version| version.content != Content::Tombstone);
+        let upload = file.map(|version| version.upload);
+        Some(upload.map(|upload| *self.retries.get(&upload).unwrap_or(&upload)))
+    }
+
+    /// I8: data of an upload went from a node that fenced it.
+    pub(crate) fn dropped(&mut self, path: usize, upload: UploadId, nodes: &[Node; 4]) {
+        for node in nodes {
+            let Some(tag) = tag_of(node, path, upload) else {
+                continue;
+            };
+            let newer = nodes.iter().filter(|node| node.rows[path].tag() > Some(tag)).count();
+            self.expect(newer >= 3, || {
+                format!("I8: data of {upload} was dropped, but node {} has it", node.id)
+            });
+        }
+    }
+
+    /// All that can be seen of one path on the nodes, after something changed.
+    pub(crate) fn after_step(&mut self, path: usize, nodes: &[Node; 4], hurt: Hurt) {
+        for node in nodes {
+            self.row(path, node, nodes);
+        }
+        // I2: a completed version stays.
+        let completed = self.completed(path);
+        self.expect(enough(nodes, path, completed), || {
+            format!("I2: {completed:?} was completed, but is not on three nodes")
+        });
+        // I14: one node rejoins at most.
+        let rejoining = nodes.iter().filter(|node| node.rejoining).count();
+        self.expect(rejoining <= 1, || "I14: two nodes rejoin".into());
+        let hurt = hurt.map_or(0, |id| 1 << id.index());
+        for failed in ALLOWED_FAILURES {
+            if ALLOWED_FAILURES.contains(&(failed | hurt)) {
+                self.survives(path, nodes, failed);
+            }
+        }
+    }
+
+    fn row(&mut self, path: usize, node: &Node, nodes: &[Node; 4]) {
+        let row = &node.rows[path];
+        let index = node.id.index();
+        let tag = row.tag();
+        let before = self.paths[path].current[index].replace((node.incarnation, tag));
+        // I1: a tag never decreases while the disk lives.
+        let forward = before.is_none_or(|(life, old)| life != node.incarnation || tag >= old);
+        self.expect(forward, || format!("I1: node {} went back to {tag:?}", node.id));
+        if let Some(current) = &row.current {
+            // I9: what is marked as confirmed is on three nodes.
+            let safe = !current.confirmed || enough(nodes, path, tag);
+            self.expect(safe, || format!("I9: {tag:?} is confirmed, but not on three nodes"));
+            self.committed(path, current.record.version.upload, nodes);
+        }
+        for (upload, kept) in &row.uploads {
+            if matches!(kept.state, UploadState::Superseded(_)) {
+                self.committed(path, *upload, nodes);
+            }
+        }
+    }
+
+    fn committed(&mut self, path: usize, upload: UploadId, nodes: &[Node; 4]) {
+        let never = self.never.contains(&upload);
+        self.expect(!never, || format!("I16: {upload} did not happen, it was said, but has"));
+        if !self.paths[path].committed.insert(upload) || self.disk_lost {
+            return;
+        }
+        let file = |node: &Node| {
+            let record = node.rows[path].committed(upload);
+            record.is_some_and(|record| record.version.content != Content::Tombstone)
+        };
+        // I3: before the first Commit every chunk is on two disks.
+        let held = nodes.each_ref().map(|node| node.rows[path].have(upload));
+        let prepared = held.iter().filter(|have| !have.is_empty()).count() >= 3;
+        let twice = ChunkSet::ALL
+            .iter()
+            .all(|chunk| held.iter().filter(|have| have.contains(chunk)).count() >= 2);
+        let whole = !nodes.iter().any(file) || prepared && twice;
+        self.expect(whole, || format!("I3: {upload} was committed and not prepared: {held:?}"));
+    }
+
+    /// I4: without the nodes in `failed`, what the others show as newest can be rebuilt.
+    fn survives(&mut self, path: usize, nodes: &[Node; 4], failed: usize) {
+        let left = || nodes.iter().filter(|node| failed & (1 << node.id.index()) == 0);
+        let live = left().filter(|node| !node.rejoining);
+        if live.clone().count() < 2 {
+            return;
+        }
+        let newest = live
+            .filter_map(|node| node.rows[path].current.as_ref())
+            .max_by_key(|current| current.record.version.tag);
+        let version = newest.map(|current| &current.record.version);
+        let (tag, completed) = (version.map(|version| version.tag), self.completed(path));
+        self.expect(tag >= completed, || {
+            format!("I2: without {failed:04b} the newest is {tag:?}, completed was {completed:?}")
+        });
+        let Some(version) = version.filter(|version| version.content != Content::Tombstone) else {
+            return;
+        };
+        let good = |all: ChunkSet, node: &Node| all.union(node.good(path, version.upload));
+        let good = left().fold(ChunkSet::EMPTY, good);
+        self.expect(good == ChunkSet::ALL, || {
+            format!("I4: without {failed:04b} only {good:?} of {tag:?} is left")
+        });
+    }
+
+    /// I6: one order of operations explains all answers.
+    pub(crate) fn histories(&mut self) {
+        for path in 0..self.paths.len() {
+            let history = &self.paths[path].history;
+            if !history.is_linearizable() {
+                let history = format!("{history:?}");
+                self.expect(false, || format!("I6: no order explains path {path}: {history}"));
+            }
         }
     }
 }
 
-fn tag_of(row: &Row, upload: UploadId) -> Option<Tag> {
-    row.committed(upload).map(|record| record.version.tag)
+fn tag_of(node: &Node, path: usize, upload: UploadId) -> Option<Tag> {
+    node.rows[path].committed(upload).map(|record| record.version.tag)
 }
 
-fn count(rows: &PerNode<Row>, tag: Option<Tag>) -> usize {
-    rows.iter().filter(|row| row.tag() >= tag).count()
-}
-
-/// Whether the nodes not in `failed` have all chunks of the newest version among them.
-fn newest_is_whole(rows: &PerNode<Row>, failed: usize) -> bool {
-    let left = || {
-        let up = |id: &NodeId| failed & (1 << id.index()) == 0;
-        NodeId::ALL.into_iter().filter(up).map(|id| &rows[id.index()])
-    };
-    let newest = left()
-        .filter_map(|row| row.current.as_ref())
-        .max_by_key(|current| current.record.version.tag);
-    let Some(version) = newest.map(|current| &current.record.version) else {
-        return true;
-    };
-    let have = left().fold(ChunkSet::EMPTY, |all, row| all.union(row.have(version.upload)));
-    version.content == Content::Tombstone || have == ChunkSet::ALL
+/// Whether three nodes have a tag or a larger one; a rejoining node need not.
+fn enough(nodes: &[Node; 4], path: usize, tag: Option<Tag>) -> bool {
+    let has = |node: &Node| node.rejoining || node.rows[path].tag() >= tag;
+    nodes.iter().filter(|node| has(node)).count() >= 3
 }

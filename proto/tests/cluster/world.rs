@@ -1,386 +1,383 @@
-//! Four rows, a network that loses, delays, reorders and repeats, and clients that may stop.
+//! Four nodes, whoever talks to them, and a network in between that loses, delays, reorders and
+//! repeats. Everything that happens follows from one seed.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use dfs_proto::chunk::ChunkSet;
 use dfs_proto::manifest::{Incarnation, UploadId};
-use dfs_proto::placement::{NodeId, PerNode};
-use dfs_proto::protocol::commit::CommitAnswer;
-use dfs_proto::protocol::put::Prepared;
-use dfs_proto::protocol::read::Reply;
-use dfs_proto::protocol::row::{DropEvidence, NodeView, Row};
-use dfs_proto::tag::{Hlc, TagAnswer};
+use dfs_proto::placement::{NodeId, PerNode, home_chunks};
+use dfs_proto::protocol::rejoin::QUIET;
+use dfs_proto::protocol::repair::{Mode, State};
+use dfs_proto::protocol::{put, read, remove};
 
-use crate::check::Checks;
-use crate::client::{Answer, Client, Kind, Request, Requests};
+use crate::actor::{Actor, Kind, Outcome, Wishes};
+use crate::check::{Checks, Hurt};
+use crate::message::{Caller, Request};
+use crate::mistake::Mistake;
+use crate::network::Letter;
+use crate::node::Node;
 use crate::random::Random;
 
-/// A mistake in the driver, to see that the checks find it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mistake {
-    None,
-    /// Chunks of a failed node are not stored on its opposite.
-    NoSpill,
-    /// A write-back is answered but not sent.
-    NoWriteBack,
-    /// No answer to a Commit is taken for an acknowledgement.
-    HopeForCommit,
-    /// An upload whose outcome is unknown is discarded.
-    DiscardAfterCommit,
-}
-
-const LIFE: Incarnation = Incarnation::new([1; 16]);
-const OPERATIONS: usize = 8;
-const STEPS: usize = 250;
-
-enum Mail {
-    Request {
-        request: Request,
-        /// Whether the client still waits.
-        awaited: bool,
-    },
-    Answer(Answer),
-}
-
-struct Letter {
-    client: usize,
-    node: NodeId,
-    mail: Mail,
-}
+/// Clients run on these many machines; nodes count on from there.
+pub(crate) const CLIENT_HOSTS: usize = 3;
+const HOSTS: usize = CLIENT_HOSTS + 4;
+/// Most operations of clients in one run.
+const OPERATIONS: usize = 10;
+/// The same in a run that is about one lost disk.
+const FEW_OPERATIONS: usize = 3;
+/// Repairs and abandoned uploads under way at a time.
+const HEALERS: usize = 3;
 
 /// One run.
 pub(crate) struct World {
-    random: Random,
-    mistake: Mistake,
+    pub(crate) random: Random,
+    pub(crate) mistake: Mistake,
     /// How often things go wrong, in percent of the usual.
-    trouble: usize,
-    now: Duration,
-    /// How far each node's clock is ahead of the slowest, in milliseconds.
-    skew: PerNode<u64>,
-    up: PerNode<bool>,
-    rows: PerNode<Row>,
-    post: Vec<Letter>,
-    clients: Vec<Client>,
-    checks: Checks,
+    pub(crate) trouble: usize,
+    /// How much of it is about disks, in percent.
+    pub(crate) disk_trouble: usize,
+    /// The run is about one path and a lost disk: few operations with late messages, and a node
+    /// that comes back fast.
+    pub(crate) narrow: bool,
+    pub(crate) now: Duration,
+    pub(crate) nodes: [Node; 4],
+    pub(crate) actors: Vec<Actor>,
+    pub(crate) checks: Checks,
+    /// The node whose disk was replaced or damaged, until it is restored.
+    pub(crate) hurt: Hurt,
+    pub(crate) cut_to: [PerNode<bool>; HOSTS],
+    pub(crate) cut_back: [PerNode<bool>; HOSTS],
+    pub(crate) paths: usize,
+    pub(crate) lives: u8,
+    /// A copy of a disk, made some time ago.
+    pub(crate) image: Option<Box<Node>>,
+    /// How the last repair left its path.
+    pub(crate) repaired: Option<State>,
+    pub(crate) post: Vec<Letter>,
+    operations: usize,
     /// Chunks that a node was asked to store, per upload.
-    asked: BTreeMap<UploadId, PerNode<ChunkSet>>,
-}
-
-/// Runs a seed to its end. What it returns is a broken promise.
-pub(crate) fn run(seed: u64, mistake: Mistake) -> Result<(), String> {
-    let mut random = Random::new(seed);
-    let mut world = World {
-        mistake,
-        trouble: [0, 50, 100, 200][random.below(4)],
-        now: Duration::ZERO,
-        skew: NodeId::ALL.map(|_| skew(&mut random)),
-        up: [true; 4],
-        rows: NodeId::ALL.map(|_| Row::default()),
-        post: Vec::new(),
-        clients: Vec::new(),
-        checks: Checks::default(),
-        asked: BTreeMap::new(),
-        random,
-    };
-    for _ in 0..STEPS {
-        world.step();
-        world.check()?;
-    }
-    world.settle()
-}
-
-/// Clocks are mostly well, and sometimes too far off to be believed.
-fn skew(random: &mut Random) -> u64 {
-    let most = if random.chance(5) { 80_000 } else { 20_000 };
-    random.below(most) as u64
+    pub(crate) asked: BTreeMap<UploadId, PerNode<ChunkSet>>,
+    /// Janitors that were told of a fence that is none.
+    pub(crate) fooled: Vec<usize>,
+    trace: bool,
 }
 
 impl World {
-    fn step(&mut self) {
+    pub(crate) fn new(seed: u64, mistake: Mistake, trace: bool) -> Self {
+        let mut random = Random::new(seed);
+        let narrow = random.chance(50);
+        let more = random.below(10) / 7 + random.below(10) / 8;
+        let paths = if narrow { 1 } else { 1 + more };
+        let nodes = NodeId::ALL.map(|id| {
+            let mut node = Node::new(id, life(id.get()), paths);
+            node.skew_ms = skew(&mut random);
+            // They have met before.
+            node.known = NodeId::ALL.map(|other| Some(life(other.get())));
+            node.known_boots = [1; 4];
+            if mistake == Mistake::LazySync {
+                node.sync_lazily();
+            }
+            node
+        });
+        Self {
+            mistake,
+            trouble: [0, 50, 100, 100, 200][random.below(5)],
+            disk_trouble: if narrow { 40 } else { [0, 0, 20][random.below(3)] },
+            narrow,
+            now: Duration::from_secs(100),
+            nodes,
+            actors: Vec::new(),
+            checks: Checks::new(paths),
+            hurt: None,
+            cut_to: [[false; 4]; HOSTS],
+            cut_back: [[false; 4]; HOSTS],
+            paths,
+            lives: 4,
+            image: None,
+            repaired: None,
+            post: Vec::new(),
+            operations: 0,
+            asked: BTreeMap::new(),
+            fooled: Vec::new(),
+            trace,
+            random,
+        }
+    }
+
+    pub(crate) fn log(&self, line: impl FnOnce() -> String) {
+        if self.trace {
+            let line: String = line().chars().take(400).collect();
+            eprintln!("{:>9} ms  {line}", self.now.as_millis());
+        }
+    }
+
+    /// How long this run is; most are short.
+    pub(crate) fn steps(&mut self) -> usize {
+        [150, 250, 250, 400, 700][self.random.below(5)]
+    }
+
+    /// One thing happens.
+    pub(crate) fn step(&mut self) {
         self.now += Duration::from_millis(self.random.below(40) as u64);
-        let unlucky = self.random.below(10_000) < 15 * self.trouble;
-        if unlucky {
-            self.go_wrong();
-        } else if self.clients.len() < OPERATIONS && self.random.chance(12) {
-            let kinds = [Kind::Put, Kind::Put, Kind::Remove, Kind::Read, Kind::Read];
-            let kind = kinds[self.random.below(kinds.len())];
-            self.begin(kind);
-        } else if self.random.chance(4) {
-            self.prune();
-        } else {
-            self.deliver();
+        if self.random.below(10_000) < 15 * self.trouble {
+            return self.go_wrong();
+        }
+        self.wake();
+        match self.random.below(100) {
+            0..12 if self.operations < self.most() => {
+                let kinds = [Kind::Put, Kind::Put, Kind::Remove, Kind::Read, Kind::Read];
+                let kind = kinds[self.random.below(kinds.len())];
+                let path = self.random.below(self.paths);
+                self.operations += 1;
+                self.begin(kind, path);
+            }
+            12..16 => {
+                let (node, path) = (self.random.below(4), self.random.below(self.paths));
+                self.nodes[node].prune(path);
+                self.look(path);
+            }
+            16..19 => self.heal_something(),
+            19..21 => self.nodes[self.random.below(4)].sync(),
+            21 => self.remember_or_forget(),
+            22..25 if self.actors.iter().any(|actor| actor.wake.is_some() && !actor.stopped) => {
+                let seconds = if self.narrow { 70 } else { 10 + self.random.below(20) as u64 };
+                self.now += Duration::from_secs(seconds);
+            }
+            _ => self.deliver(),
         }
     }
 
-    fn begin(&mut self, kind: Kind) {
-        let floor = self.checks.completed();
-        let (client, requests) = Client::start(kind, floor, &mut self.random);
-        self.clients.push(client);
-        self.send(self.clients.len() - 1, requests);
+    fn most(&self) -> usize {
+        if self.narrow { FEW_OPERATIONS } else { OPERATIONS }
     }
 
-    fn send(&mut self, client: usize, requests: Requests) {
-        for (node, request) in requests {
-            let mail = match request {
-                Request::Prepare(upload, chunks) if self.skips_spill(node, upload, chunks) => {
-                    Mail::Answer(Answer::Prepared(chunks, self.prepared(node)))
-                }
-                Request::Commit(order)
-                    if order.write_back && self.mistake == Mistake::NoWriteBack =>
-                {
-                    Mail::Answer(Answer::WriteBack(CommitAnswer::Acked))
-                }
-                request => Mail::Request { request, awaited: true },
-            };
-            self.post.push(Letter { client, node, mail });
-        }
-    }
-
-    fn skips_spill(&mut self, node: NodeId, upload: UploadId, chunks: ChunkSet) -> bool {
-        let asked = &mut self.asked.entry(upload).or_default()[node.index()];
-        let spill = !asked.is_empty();
-        *asked = asked.union(chunks);
-        spill && self.mistake == Mistake::NoSpill
-    }
-
-    /// One of the things that a store of four nodes has to bear.
-    fn go_wrong(&mut self) {
-        match self.random.below(7) {
-            0 | 1 => {
-                let node = self.random.below(4);
-                self.up[node] = !self.up[node];
-            }
-            2 => {
-                let client = self.random.below(self.clients.len());
-                if let Some(client) = self.clients.get_mut(client) {
-                    client.stopped = true;
-                }
-            }
-            3 => {
-                let (client, patience) =
-                    (self.random.below(self.clients.len()), self.random.chance(50));
-                self.interrupt(client, patience);
-            }
-            4 => self.time_out(),
-            5 => self.lose(),
-            _ => self.now += Duration::from_millis(self.random.below(50_000) as u64),
-        }
-    }
-
-    fn interrupt(&mut self, index: usize, patience: bool) {
-        let now = self.now;
-        let Some(client) = self.clients.get_mut(index).filter(|client| !client.stopped) else {
-            return;
+    /// Starts an operation of a client, or something that heals.
+    pub(crate) fn begin(&mut self, kind: Kind, path: usize) {
+        let host = match kind {
+            Kind::Put | Kind::Remove | Kind::Read => self.random.below(CLIENT_HOSTS),
+            Kind::Repair(_) | Kind::Janitor(_) => CLIENT_HOSTS + self.random.below(4),
+            Kind::Rejoin(caller) => CLIENT_HOSTS + caller.node.index(),
         };
-        let running = client.outcome.is_none();
-        let requests = client.interrupt(patience, now);
-        self.send(index, requests);
-        self.ended(index, running);
+        let hurried = self.mistake == Mistake::RejoinAtOnce;
+        let now = if hurried { self.now.saturating_sub(QUIET) } else { self.now };
+        let (mut actor, wishes) = Actor::start(kind, path, host, now, &mut self.random);
+        actor.floor = self.checks.completed(path);
+        actor.trusting = self.mistake == Mistake::ServeRotten;
+        let history = self.checks.history(path);
+        actor.operation = match kind {
+            Kind::Put => Some(history.begin(Some(Some(actor.upload)))),
+            Kind::Remove => Some(history.begin(Some(None))),
+            Kind::Read => Some(history.begin(None)),
+            _ => None,
+        };
+        let index = self.actors.len();
+        self.log(|| format!("#{index} begins {kind:?} of path {path} at host {host}"));
+        self.actors.push(actor);
+        self.grant(index, wishes);
     }
 
-    /// A client stops waiting for a request that is still on its way.
-    fn time_out(&mut self) {
-        let place = self.random.below(self.post.len());
-        let Some(letter) = self.post.get_mut(place) else {
+    fn heal_something(&mut self) {
+        let heals = |actor: &Actor| matches!(actor.kind, Kind::Repair(_) | Kind::Janitor(_));
+        let busy = |actor: &&Actor| heals(actor) && !actor.ended && !actor.stopped;
+        if self.actors.iter().filter(busy).count() >= HEALERS {
             return;
-        };
-        if let Mail::Request { request, awaited } = &mut letter.mail
-            && std::mem::replace(awaited, false)
+        }
+        let path = self.random.below(self.paths);
+        if self.random.chance(60) {
+            let mode = if self.random.chance(30) { Mode::Quick } else { Mode::Thorough };
+            return self.begin(Kind::Repair(mode), path);
+        }
+        let staged = self.staged(path);
+        if let Some(upload) = staged.get(self.random.below(staged.len())).copied() {
+            self.begin(Kind::Janitor(upload), path);
+        }
+    }
+
+    /// Uploads that some node holds data of and that are no version there.
+    pub(crate) fn staged(&self, path: usize) -> Vec<UploadId> {
+        let rows = self.nodes.iter().map(|node| &node.rows[path]);
+        let uploads = rows.flat_map(|row| {
+            let open = |id: &&UploadId| row.committed(**id).is_none() && !row.have(**id).is_empty();
+            row.uploads.keys().filter(open).copied()
+        });
+        let mut uploads: Vec<UploadId> = uploads.collect();
+        uploads.sort_unstable();
+        uploads.dedup();
+        uploads
+    }
+
+    pub(crate) fn grant(&mut self, actor: usize, wishes: Wishes) {
+        self.send(actor, wishes.requests);
+        for outcome in wishes.outcomes {
+            self.ended(actor, outcome);
+        }
+    }
+
+    /// Rejoining nodes look at their clocks.
+    pub(crate) fn wake(&mut self) {
+        for index in 0..self.actors.len() {
+            if self.actors[index].wake.is_some() && !self.actors[index].stopped {
+                let wishes = self.actors[index].tick(self.now);
+                self.grant(index, wishes);
+            }
+        }
+    }
+
+    /// Looks at everything of one path, and whether the hurt node is restored.
+    pub(crate) fn look(&mut self, path: usize) {
+        if let Some(id) = self.hurt
+            && self.restored(id)
         {
-            let answer = request.unanswered(CommitAnswer::NoAnswer);
-            let (client, node) = (letter.client, letter.node);
-            self.hand(client, node, answer);
+            self.log(|| format!("node {id} is restored"));
+            self.hurt = None;
         }
+        self.checks.after_step(path, &self.nodes, self.hurt);
     }
 
-    /// A message is lost, on its way there or back.
-    fn lose(&mut self) {
-        if self.post.is_empty() {
-            return;
-        }
-        let place = self.random.below(self.post.len());
-        let Letter { client, node, mail } = self.post.swap_remove(place);
-        let answer = match mail {
-            Mail::Request { request, awaited: true } => request.unanswered(CommitAnswer::NoAnswer),
-            Mail::Request { .. } => return,
-            Mail::Answer(Answer::Prepared(..)) => Answer::PrepareFailed,
-            Mail::Answer(Answer::Commit(_)) => Answer::Commit(CommitAnswer::NoAnswer),
-            Mail::Answer(Answer::WriteBack(_)) => Answer::WriteBack(CommitAnswer::NoAnswer),
-            Mail::Answer(Answer::Reply(_)) => Answer::AskFailed,
-            Mail::Answer(failed) => failed,
+    /// Whether a node no longer counts as failed: of every path its newest version is confirmed
+    /// and on both pairs of opposite nodes. Each chunk on two disks is not enough: with a chunk
+    /// bad on its home, the other copies may be its second home and that one's opposite.
+    fn restored(&self, id: NodeId) -> bool {
+        let node = &self.nodes[id.index()];
+        let whole = |path: usize| {
+            let Some(current) = &node.rows[path].current else {
+                let rows = self.nodes.iter().map(|node| &node.rows[path]);
+                return rows.filter(|row| row.tag().is_some()).count() == 0;
+            };
+            let version = &current.record.version;
+            let Some(manifest) = version.manifest() else {
+                return current.confirmed;
+            };
+            if self.mistake == Mistake::RestoredTooEarly {
+                let home = home_chunks(manifest.x(), id);
+                return node.good(path, version.upload).covers(home);
+            }
+            let good = self.nodes.each_ref().map(|node| node.good(path, version.upload));
+            let whole = |pair: [usize; 2]| good[pair[0]].union(good[pair[1]]) == ChunkSet::ALL;
+            current.confirmed && whole([0, 2]) && whole([1, 3])
         };
-        self.hand(client, node, answer);
+        !node.rejoining && node.rotten.is_empty() && (0..self.paths).all(whole)
     }
 
-    fn prune(&mut self) {
-        let row = &mut self.rows[self.random.below(4)];
-        let uploads: Vec<UploadId> = row.uploads.keys().copied().collect();
-        for upload in uploads {
-            row.prune(u64::MAX, 0, upload);
-        }
-    }
-
-    /// Any message may be the next to arrive.
-    fn deliver(&mut self) {
-        if self.post.is_empty() {
-            return;
-        }
-        let place = self.random.below(self.post.len());
-        let Letter { client, node, mail } = self.post.swap_remove(place);
-        match mail {
-            Mail::Answer(answer) => self.hand(client, node, answer),
-            Mail::Request { request, awaited } => {
-                let answer = if self.up[node.index()] {
-                    let answer = self.execute(node, request.clone());
-                    self.repeat(client, node, request, &answer);
-                    answer
-                } else {
-                    request.unanswered(CommitAnswer::NotSent)
-                };
-                if awaited {
-                    let mail = Mail::Answer(answer);
-                    self.post.push(Letter { client, node, mail });
+    fn ended(&mut self, index: usize, outcome: Outcome) {
+        self.log(|| format!("#{index} ends: {outcome:?}"));
+        let actor = &self.actors[index];
+        let (path, upload, floor) = (actor.path, actor.upload, actor.floor);
+        let operation = actor.operation.unwrap_or_default();
+        match outcome {
+            Outcome::Put(put::Outcome::Stored(_)) | Outcome::Remove(remove::Outcome::Removed) => {
+                self.checks.written(path, upload, floor, &self.nodes);
+                self.checks.history(path).written(operation);
+            }
+            Outcome::Put(put::Outcome::Unknown) => self.unknown(index),
+            Outcome::Remove(remove::Outcome::Unknown) => {}
+            Outcome::Put(_) => {
+                self.checks.never(upload);
+                self.checks.history(path).never(operation);
+            }
+            Outcome::Remove(end) => {
+                self.checks.never(upload);
+                self.checks.history(path).never(operation);
+                if end == remove::Outcome::NotFound {
+                    self.checks.history(path).seen(operation, None);
+                }
+            }
+            Outcome::Read(mut outcome) => {
+                if let (Mistake::NoFlag, read::Outcome::Decided { unconfirmed, .. }) =
+                    (self.mistake, &mut outcome)
+                {
+                    *unconfirmed = false;
+                }
+                if let Some(value) = self.checks.read(path, &outcome, floor, &self.nodes) {
+                    self.checks.history(path).seen(operation, value);
+                }
+            }
+            Outcome::Bytes(bytes) => {
+                self.checks.expect(bytes != Some(false), || "I5: damaged bytes were read".into());
+            }
+            Outcome::Repair(report) => self.repaired = Some(report.state),
+            Outcome::Janitor => {}
+            Outcome::Serves => {
+                if let Kind::Rejoin(caller) = self.actors[index].kind {
+                    self.nodes[caller.node.index()].rejoining = false;
+                    (0..self.paths).for_each(|path| self.look(path));
                 }
             }
         }
     }
 
-    /// Now and then a request that was granted arrives a second time, some time.
-    fn repeat(&mut self, client: usize, node: NodeId, request: Request, answer: &Answer) {
-        let refused = |answer: &CommitAnswer| matches!(answer, CommitAnswer::Refused(_));
-        let granted = match answer {
-            Answer::Commit(answer) | Answer::WriteBack(answer) => !refused(answer),
-            _ => true,
-        };
-        if granted && self.random.below(1_000) < self.trouble / 2 {
-            let mail = Mail::Request { request, awaited: false };
-            self.post.push(Letter { client, node, mail });
-        }
-    }
-
-    /// Gives an answer to its client.
-    fn hand(&mut self, index: usize, node: NodeId, answer: Answer) {
-        let hopeful = self.mistake == Mistake::HopeForCommit;
-        let answer = match answer {
-            Answer::Commit(CommitAnswer::NoAnswer) if hopeful => {
-                Answer::Commit(CommitAnswer::Acked)
-            }
-            other => other,
-        };
-        let client = &mut self.clients[index];
-        if client.stopped {
-            return;
-        }
-        let running = client.outcome.is_none();
-        let requests = client.take(node, answer, self.now);
-        self.send(index, requests);
-        self.ended(index, running);
-    }
-
-    fn ended(&mut self, index: usize, was_running: bool) {
-        let client = &self.clients[index];
-        if let (true, Some(outcome)) = (was_running, &client.outcome) {
-            let unknown = self.checks.ended(client, outcome, &self.rows);
-            if unknown && self.mistake == Mistake::DiscardAfterCommit {
-                let upload = client.upload;
+    /// A PUT that may take effect or not.
+    fn unknown(&mut self, index: usize) {
+        let (path, upload) = (self.actors[index].path, self.actors[index].upload);
+        match self.mistake {
+            Mistake::DiscardAfterCommit => {
                 let requests = NodeId::ALL.map(|id| (id, Request::Discard(upload)));
                 self.send(index, requests.into());
             }
-        }
-    }
-
-    fn execute(&mut self, node: NodeId, request: Request) -> Answer {
-        let view = self.view(node);
-        let row = &mut self.rows[node.index()];
-        match request {
-            Request::Prepare(upload, chunks) => {
-                let done = chunks.iter().try_for_each(|chunk| row.prepare(&view, upload, chunk));
-                match done {
-                    Ok(()) => Answer::Prepared(chunks, self.prepared(node)),
-                    Err(_) => Answer::PrepareFailed,
-                }
+            Mistake::RetryWithNewTag => {
+                let host = self.actors[index].host;
+                let (mut actor, wishes) =
+                    Actor::start(Kind::Put, path, host, self.now, &mut self.random);
+                actor.operation = self.actors[index].operation;
+                self.checks.is_retry(actor.upload, upload);
+                self.actors.push(actor);
+                self.grant(self.actors.len() - 1, wishes);
             }
-            Request::Commit(order) => {
-                let answer = match row.commit(&view, &order) {
-                    Ok(_) => CommitAnswer::Acked,
-                    Err(refused) => CommitAnswer::Refused(refused),
-                };
-                match order.write_back {
-                    true => Answer::WriteBack(answer),
-                    false => Answer::Commit(answer),
-                }
-            }
-            Request::Discard(upload) => {
-                if row.fence(&view, upload).is_ok() {
-                    let _ = row.drop_upload(&view, upload, &DropEvidence::NeverCommitted);
-                }
-                Answer::Nothing
-            }
-            Request::Confirm(tag) => {
-                row.confirm(tag);
-                Answer::Nothing
-            }
-            Request::Ask => Answer::Reply(Box::new(self.reply(node))),
+            _ => {}
         }
     }
 
-    fn view(&self, position: NodeId) -> NodeView {
-        NodeView {
-            now_ms: self.clock_ms(position),
-            position,
-            rejoining: false,
-            incarnations: [Some(LIFE); 4],
+    pub(crate) fn interrupt(&mut self, index: usize, patience: bool) {
+        let now = self.now;
+        let Some(actor) = self.actors.get_mut(index).filter(|actor| !actor.stopped) else {
+            return;
+        };
+        let wishes = actor.interrupt(patience, now);
+        self.grant(index, wishes);
+    }
+
+    /// A new disk for a node: it comes back with nothing and reads the others.
+    pub(crate) fn replace_disk(&mut self, id: NodeId) {
+        self.lives += 1;
+        let incarnation = life(self.lives);
+        let old = &self.nodes[id.index()];
+        let mut node = Node::new(id, incarnation, self.paths);
+        node.skew_ms = old.skew_ms;
+        node.rejoining = self.mistake != Mistake::ServeEmpty;
+        if self.mistake == Mistake::LazySync {
+            node.sync_lazily();
+        }
+        self.nodes[id.index()] = node;
+        self.hurt = Some(id);
+        self.checks.disk_lost = true;
+        if self.mistake == Mistake::ServeEmpty {
+            self.nodes.iter_mut().for_each(|node| node.known[id.index()] = Some(incarnation));
+        }
+        self.log(|| format!("node {id} has a new disk"));
+        self.rejoin(id);
+    }
+
+    /// Starts coming back, again if need be.
+    pub(crate) fn rejoin(&mut self, id: NodeId) {
+        for actor in &mut self.actors {
+            let same = matches!(actor.kind, Kind::Rejoin(caller) if caller.node == id);
+            actor.stopped |= same;
+        }
+        if self.nodes[id.index()].rejoining {
+            let incarnation = self.nodes[id.index()].incarnation;
+            self.begin(Kind::Rejoin(Caller { node: id, incarnation }), 0);
         }
     }
+}
 
-    fn clock_ms(&self, node: NodeId) -> u64 {
-        1_000_000 + self.skew[node.index()] + self.now.as_millis() as u64
-    }
+/// The `number`th life of some disk.
+fn life(number: u8) -> Incarnation {
+    Incarnation::new([number; 16])
+}
 
-    fn reply(&self, node: NodeId) -> Reply {
-        let current = self.rows[node.index()].current.as_ref();
-        Reply {
-            incarnation: LIFE,
-            current: current.map(|current| current.record.clone()),
-            confirmed: current.is_none_or(|current| current.confirmed),
-            proposed: Hlc::from_ms(self.clock_ms(node)),
-        }
-    }
-
-    fn prepared(&self, node: NodeId) -> Prepared {
-        let tag: TagAnswer = self.reply(node).tag_answer();
-        Prepared { incarnation: LIFE, tag }
-    }
-
-    fn check(&mut self) -> Result<(), String> {
-        self.checks.after_step(&self.rows)
-    }
-
-    /// All troubles over: everybody who did not stop comes to an end, and a read then gives
-    /// the newest version without a flag.
-    fn settle(&mut self) -> Result<(), String> {
-        self.up = [true; 4];
-        self.trouble = 0;
-        self.empty_post()?;
-        let running = |client: &Client| !client.stopped && client.outcome.is_none();
-        if let Some(stuck) = self.clients.iter().position(running) {
-            return Err(format!("operation {stuck} never ends"));
-        }
-        self.begin(Kind::Read);
-        self.empty_post()?;
-        let last = self.clients.last().and_then(|client| client.outcome.as_ref());
-        self.checks.last_read(last)
-    }
-
-    fn empty_post(&mut self) -> Result<(), String> {
-        for _ in 0..10_000 {
-            if self.post.is_empty() {
-                return Ok(());
-            }
-            self.deliver();
-            self.check()?;
-        }
-        Err("messages without end".into())
-    }
+/// Clocks are mostly well, and sometimes too far off to be believed.
+pub(crate) fn skew(random: &mut Random) -> i64 {
+    let most = if random.chance(5) { 80_000 } else { 20_000 };
+    random.below(most) as i64
 }
