@@ -13,8 +13,41 @@ pub struct Identity {
     pub node: NodeId,
     /// The life of its disk.
     pub incarnation: Incarnation,
-    /// Counts the starts of this incarnation, from 1.
-    pub boot: u64,
+    /// Its last start with this disk.
+    pub boot: Boot,
     /// Whether its disk was replaced and its answers do not count yet.
     pub rejoining: bool,
+}
+
+/// One start of a node.
+///
+/// The count alone would take the first start of a restored copy for the start that followed
+/// the copy: both are the next one. The nonce tells them apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Boot {
+    /// Counts the starts of an incarnation, from 1; 0: there was none yet.
+    pub count: u64,
+    /// Drawn at random at each start.
+    pub nonce: u64,
+}
+
+impl Boot {
+    /// Whether this start can be one of the same disk as `earlier`, or that very start.
+    pub fn may_follow(self, earlier: Self) -> bool {
+        self.count > earlier.count || self == earlier
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_does_not_follow_the_start_it_was_made_before() {
+        let boot = |count, nonce| Boot { count, nonce };
+        assert!(boot(5, 1).may_follow(boot(5, 1)));
+        assert!(boot(6, 2).may_follow(boot(5, 1)));
+        assert!(!boot(5, 2).may_follow(boot(5, 1)), "another start with the same number");
+        assert!(!boot(4, 1).may_follow(boot(5, 1)));
+    }
 }

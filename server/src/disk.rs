@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use dfs_proto::identity::Identity;
+use dfs_proto::identity::{Boot, Identity};
 use dfs_proto::manifest::Incarnation;
 
 use crate::config::Config;
@@ -46,21 +46,23 @@ impl Disk {
             cluster: config.cluster.clone(),
             node: config.node,
             incarnation,
-            boot: 0,
+            boot: Boot { count: 0, nonce: 0 },
             rejoining: false,
         })?;
         Ok(())
     }
 
-    /// Opens an existing disk that belongs to this node. Makes nothing that is missing.
-    pub(crate) fn open(config: &Config) -> Result<Self, DiskError> {
+    /// Opens an existing disk that belongs to this node, for a start with this nonce. Makes
+    /// nothing that is missing.
+    pub(crate) fn open(config: &Config, nonce: u64) -> Result<Self, DiskError> {
         let data_dir = DataDir::open(&config.data_dir)?;
         let identity = data_dir.identity(&config.cluster, config.node)?;
         let poison = Poison::default();
         let index = Index::open(&data_dir.index(), identity.incarnation, poison.clone())?;
         let store = ChunkStore::open(data_dir.path(), config.staging_ttl)
             .map_err(|source| DiskError::Store { path: config.data_dir.clone(), source })?;
-        let identity = Identity { boot: identity.boot.saturating_add(1), ..identity };
+        let boot = Boot { count: identity.boot.count.saturating_add(1), nonce };
+        let identity = Identity { boot, ..identity };
         Ok(Self { data_dir, identity, index, store, poison })
     }
 

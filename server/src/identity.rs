@@ -6,12 +6,13 @@
 //! node 1
 //! incarnation 00112233445566778899aabbccddeeff
 //! boot 12
+//! nonce 8899aabbccddeeff
 //! status serving
 //! checksum 1a2b3c4d
 //! ```
 //!
 //! The checksum is the CRC32C of all that is in front of its line. The file is replaced as a
-//! whole, durably, at every start, when the boot counter goes up.
+//! whole, durably, at every start, when the boot counter goes up and a nonce is drawn.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
@@ -19,7 +20,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use dfs_proto::digest::Crc32c;
-use dfs_proto::identity::Identity;
+use dfs_proto::identity::{Boot, Identity};
 use dfs_proto::manifest::Incarnation;
 use dfs_proto::name::ClusterName;
 use dfs_proto::placement::NodeId;
@@ -164,8 +165,13 @@ pub(crate) fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
 fn encode(identity: &Identity) -> String {
     let status = if identity.rejoining { "rejoining" } else { "serving" };
     let text = format!(
-        "{FIRST_LINE}\ncluster {}\nnode {}\nincarnation {}\nboot {}\nstatus {status}\n",
-        identity.cluster, identity.node, identity.incarnation, identity.boot
+        "{FIRST_LINE}\ncluster {}\nnode {}\nincarnation {}\nboot {}\nnonce {:016x}\n\
+         status {status}\n",
+        identity.cluster,
+        identity.node,
+        identity.incarnation,
+        identity.boot.count,
+        identity.boot.nonce
     );
     let checksum = Crc32c::of(text.as_bytes()).get();
     format!("{text}checksum {checksum:08x}\n")
@@ -188,7 +194,8 @@ fn decode(text: &str) -> Result<Identity, &'static str> {
     let cluster = value("cluster").and_then(|name| ClusterName::new(name).ok());
     let node = value("node").and_then(|n| NodeId::new(n.parse().ok()?));
     let incarnation = value("incarnation").and_then(hex::decode);
-    let boot = value("boot").and_then(|n| n.parse().ok());
+    let count = value("boot").and_then(|n| n.parse().ok());
+    let nonce = value("nonce").and_then(|n| u64::from_str_radix(n, 16).ok());
     let rejoining = value("status").and_then(|status| match status {
         "serving" => Some(false),
         "rejoining" => Some(true),
@@ -198,7 +205,7 @@ fn decode(text: &str) -> Result<Identity, &'static str> {
         cluster: cluster.ok_or("no cluster")?,
         node: node.ok_or("no node")?,
         incarnation: Incarnation::new(incarnation.ok_or("no incarnation")?),
-        boot: boot.ok_or("no boot counter")?,
+        boot: Boot { count: count.ok_or("no boot counter")?, nonce: nonce.ok_or("no nonce")? },
         rejoining: rejoining.ok_or("no status")?,
     })
 }
@@ -208,21 +215,21 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn identity(boot: u64) -> Identity {
+    fn identity(count: u64) -> Identity {
         Identity {
             cluster: ClusterName::new("demo").unwrap(),
             node: NodeId::N3,
             incarnation: Incarnation::new([7; 16]),
-            boot,
-            rejoining: boot % 2 == 1,
+            boot: Boot { count, nonce: count.rotate_left(9) },
+            rejoining: count % 2 == 1,
         }
     }
 
     proptest! {
         #[test]
-        fn survives_and_damage_is_found(boot: u64, at: prop::sample::Index, flip in 1u8..128) {
-            let text = encode(&identity(boot));
-            prop_assert_eq!(decode(&text), Ok(identity(boot)));
+        fn survives_and_damage_is_found(count: u64, at: prop::sample::Index, flip in 1u8..128) {
+            let text = encode(&identity(count));
+            prop_assert_eq!(decode(&text), Ok(identity(count)));
             let mut bytes = text.clone().into_bytes();
             let at = at.index(bytes.len());
             bytes[at] ^= flip;

@@ -98,9 +98,10 @@ pub(crate) struct Parts {
 impl Parts {
     /// Opens all parts. Blocks. Writes nothing yet that a start that fails would have to undo.
     pub(crate) fn open(config: Config) -> Result<Self, ServeError> {
+        let nonce = getrandom::u64().map_err(|_| ServeError::System("random numbers"))?;
         let secret = config.read_secret()?;
         let users = Users::load(&config.users_file)?;
-        let Disk { data_dir, identity, index, store, poison } = Disk::open(&config)?;
+        let Disk { data_dir, identity, index, store, poison } = Disk::open(&config, nonce)?;
         let node = Node::new(identity, index, store, poison.clone(), config.prune_grace)?;
         Ok(Self {
             auth: Arc::new(Auth::new(users, &secret)),
@@ -153,7 +154,7 @@ async fn serve(
     set_health(&health, healthy).await;
     if let Ok(address) = listener.local_addr() {
         tracing::info!(
-            node = %identity.node, cluster = %identity.cluster, boot = identity.boot,
+            node = %identity.node, cluster = %identity.cluster, boot = identity.boot.count,
             incarnation = %identity.incarnation, %address, "ready"
         );
     }

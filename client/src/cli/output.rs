@@ -149,7 +149,7 @@ pub(super) fn status_json(infos: &PerNode<Result<NodeInfo, NodeError>>) -> Value
             "status": if info.identity.rejoining { "rejoining" } else { "serving" },
             "cluster": info.identity.cluster.as_str(),
             "incarnation": info.identity.incarnation.to_string(),
-            "boot": info.identity.boot,
+            "boot": info.identity.boot.count,
             "version": info.version,
             "uptime_seconds": info.uptime_seconds,
             "disk_total_bytes": info.disk_total_bytes,

@@ -3,7 +3,7 @@
 
 use crate::chunk::{ChunkId, ChunkSet};
 use crate::digest::{Crc32c, Md5Digest, Residue};
-use crate::identity::Identity;
+use crate::identity::{Boot, Identity};
 use crate::manifest::{Content, Incarnation, Manifest, Record, UploadId, Version};
 use crate::name::{ClusterName, FilePath, NameError};
 use crate::placement::{NodeId, PerNode};
@@ -224,7 +224,7 @@ impl TryFrom<&pb::NodeIdentity> for Identity {
                 .map_err(|error| bad_name("node.cluster", &error))?,
             node: node_id("node.position", node.position)?,
             incarnation: incarnation("node.incarnation", &node.incarnation)?,
-            boot: node.boot,
+            boot: Boot { count: node.boot, nonce: node.boot_nonce },
             rejoining,
         })
     }
@@ -238,7 +238,8 @@ impl From<&Identity> for pb::NodeIdentity {
             cluster: node.cluster.as_str().to_owned(),
             position: node.node.get().into(),
             incarnation: node.incarnation.bytes().to_vec(),
-            boot: node.boot,
+            boot: node.boot.count,
+            boot_nonce: node.boot.nonce,
             status: status.into(),
         }
     }

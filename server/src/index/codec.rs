@@ -19,16 +19,18 @@
 //!                                                 1  format version: 1
 //! keyspace meta: "group"                         16  incarnation
 //!   1  format version: 1                          8  boot counter
-//!   8  number of the last group of changes
-//!                                              keyspace meta: "scrub"
-//!                                                 1  format version: 1
-//!                                                 8  last completed, ms since 1970
-//!                                                 …  key of the last chunk read, if any
+//!   8  number of the last group of changes       8  nonce of that start
+//!
+//! keyspace meta: "scrub"
+//!   1  format version: 1
+//!   8  last completed, ms since 1970
+//!   …  key of the last chunk read, if any
 //! ```
 
 use bytes::Bytes;
 use dfs_proto::chunk::{ChunkId, ChunkSet};
 use dfs_proto::digest::Crc32c;
+use dfs_proto::identity::Boot;
 use dfs_proto::manifest::{ChunkSum, Incarnation, Record, UploadId};
 use dfs_proto::name::{FilePath, UserName};
 use dfs_proto::placement::NodeId;
@@ -59,7 +61,7 @@ pub(crate) struct ChunkEntry {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Peer {
     pub(crate) incarnation: Incarnation,
-    pub(crate) boot: u64,
+    pub(crate) boot: Boot,
 }
 
 pub(crate) fn user_prefix(user: &UserName) -> Vec<u8> {
@@ -252,14 +254,16 @@ pub(crate) fn read_group(bytes: &[u8]) -> Result<u64, CodecError> {
 }
 
 pub(crate) fn put_peer(peer: &Peer) -> Vec<u8> {
-    let boot = peer.boot.to_be_bytes();
+    let Boot { count, nonce } = peer.boot;
+    let boot = [count.to_be_bytes(), nonce.to_be_bytes()].concat();
     [&[FORMAT][..], peer.incarnation.bytes(), &boot].concat()
 }
 
 pub(crate) fn read_peer(bytes: &[u8]) -> Result<Peer, CodecError> {
     let mut input = Input::new(bytes);
     input.version(FORMAT)?;
-    let peer = Peer { incarnation: Incarnation::new(input.array()?), boot: input.u64()? };
+    let incarnation = Incarnation::new(input.array()?);
+    let peer = Peer { incarnation, boot: Boot { count: input.u64()?, nonce: input.u64()? } };
     input.end()?;
     Ok(peer)
 }

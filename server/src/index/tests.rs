@@ -3,6 +3,7 @@ use crate::chunk_key::ChunkKey;
 use codec::{ChunkEntry, Peer};
 use dfs_proto::chunk::{ChunkId, ChunkSet};
 use dfs_proto::digest::Crc32c;
+use dfs_proto::identity::Boot;
 use dfs_proto::manifest::{ChunkSum, Content, Record, Version};
 use dfs_proto::placement::NodeId;
 use dfs_proto::protocol::row::{Row, UploadState};
@@ -60,7 +61,7 @@ async fn rows_survive_a_reopen() {
         sum: ChunkSum { length: 3, crc: Crc32c::new(9) },
         inline: Some(Bytes::from_static(b"abc")),
     };
-    let peer = Peer { incarnation: LIFE, boot: 4 };
+    let peer = Peer { incarnation: LIFE, boot: Boot { count: 4, nonce: 9 } };
     let index = open(&at);
     let (stored_key, stored) = (key.clone(), entry.clone());
     let change = move |txn: &mut Txn<'_>| {

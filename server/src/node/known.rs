@@ -31,7 +31,7 @@ pub(crate) enum Meeting {
     Expected,
     /// It serves with a disk that is not the one remembered: a lost one.
     Replaced,
-    /// Its boot counter went back: its disk was restored from a copy.
+    /// Its last start is not one after that: its disk was restored from a copy.
     Restored,
 }
 
@@ -80,7 +80,7 @@ pub(crate) fn judge(known: Option<Peer>, met: &Identity) -> Meeting {
         None => Meeting::Expected,
         Some(_) if met.rejoining => Meeting::Expected,
         Some(known) if known.incarnation != met.incarnation => Meeting::Replaced,
-        Some(known) if known.boot > met.boot => Meeting::Restored,
+        Some(known) if !met.boot.may_follow(known.boot) => Meeting::Restored,
         Some(_) => Meeting::Expected,
     }
 }
@@ -130,22 +130,26 @@ fn record(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use dfs_proto::identity::Boot;
     use dfs_proto::name::ClusterName;
 
     #[test]
     fn a_lost_or_restored_disk_is_noticed() {
-        let met = |incarnation, boot, rejoining| Identity {
+        let boot = |count| Boot { count, nonce: count };
+        let met = |incarnation, count, rejoining| Identity {
             cluster: ClusterName::new("demo").unwrap(),
             node: NodeId::N2,
             incarnation: Incarnation::new([incarnation; 16]),
-            boot,
+            boot: boot(count),
             rejoining,
         };
-        let known = Some(Peer { incarnation: Incarnation::new([1; 16]), boot: 5 });
+        let known = Some(Peer { incarnation: Incarnation::new([1; 16]), boot: boot(5) });
         assert_eq!(judge(None, &met(9, 1, false)), Meeting::Expected);
         assert_eq!(judge(known, &met(1, 5, false)), Meeting::Expected);
         assert_eq!(judge(known, &met(1, 6, false)), Meeting::Expected);
         assert_eq!(judge(known, &met(1, 4, false)), Meeting::Restored);
+        let other = Identity { boot: Boot { count: 5, nonce: 9 }, ..met(1, 5, false) };
+        assert_eq!(judge(known, &other), Meeting::Restored, "another start of the same number");
         assert_eq!(judge(known, &met(2, 9, false)), Meeting::Replaced);
         assert_eq!(judge(known, &met(2, 1, true)), Meeting::Expected);
     }

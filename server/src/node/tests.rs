@@ -6,6 +6,7 @@ use crate::store::writer::WriteError;
 use bytes::Bytes;
 use dfs_proto::chunk::{BLOCK_BYTES, ChunkId, ChunkSet};
 use dfs_proto::digest::{Crc32c, Md5Digest};
+use dfs_proto::identity::Boot;
 use dfs_proto::manifest::{Content, Incarnation, Manifest, UploadId, Version};
 use dfs_proto::name::{ClusterName, FilePath, Prefix, UserName};
 use dfs_proto::placement::NodeId;
@@ -27,7 +28,7 @@ fn open(dir: &TempDir, grace: Duration) -> Arc<Node> {
         cluster: ClusterName::new("demo").unwrap(),
         node: NodeId::N1,
         incarnation: OWN,
-        boot: 1,
+        boot: Boot { count: 1, nonce: 1 },
         rejoining: false,
     };
     let poison = Poison::default();

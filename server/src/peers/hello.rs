@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dfs_proto::identity::Identity;
+use dfs_proto::identity::{Boot, Identity};
 use dfs_proto::placement::{NodeId, PerNode};
 use dfs_proto::wire::pb::peer_service_client::PeerServiceClient;
 use dfs_proto::wire::{convert, pb};
@@ -33,7 +33,7 @@ pub(crate) enum StaleDisk {
     )]
     Replaced(NodeId),
     #[error(
-        "node {0} remembers a later start of this node; this disk was restored from a copy: run \
+        "node {0} remembers another or a later start of this node; this disk was restored from a copy: run \
          'dfsd rejoin'"
     )]
     Restored(NodeId),
@@ -166,9 +166,11 @@ fn judge_own(
     }
     let field = "remembered_incarnation";
     let remembered = convert::incarnation(field, &answer.remembered_incarnation)?;
+    let remembered_boot =
+        Boot { count: answer.remembered_boot, nonce: answer.remembered_boot_nonce };
     Ok(if remembered != own.incarnation {
         Some(StaleDisk::Replaced(peer))
-    } else if answer.remembered_boot > own.boot {
+    } else if !own.boot.may_follow(remembered_boot) {
         Some(StaleDisk::Restored(peer))
     } else {
         None
@@ -183,17 +185,18 @@ mod tests {
 
     #[test]
     fn a_peers_memory_stops_a_lost_or_restored_disk() {
-        let own = |boot, rejoining| Identity {
+        let own = |count, rejoining| Identity {
             cluster: ClusterName::new("demo").unwrap(),
             node: NodeId::N1,
             incarnation: Incarnation::new([1; 16]),
-            boot,
+            boot: Boot { count, nonce: 7 },
             rejoining,
         };
         let answer = |incarnation: &[u8], remembered_boot| pb::HelloResponse {
             node: None,
             remembered_incarnation: incarnation.to_vec(),
             remembered_boot,
+            remembered_boot_nonce: 7,
         };
         let judge = |own, answer| judge_own(&own, NodeId::N2, &answer);
         assert_eq!(judge(own(1, false), answer(&[], 0)), Ok(None));
@@ -202,6 +205,8 @@ mod tests {
             judge(own(2, false), answer(&[1; 16], 3)),
             Ok(Some(StaleDisk::Restored(NodeId::N2)))
         );
+        let other = pb::HelloResponse { remembered_boot_nonce: 8, ..answer(&[1; 16], 3) };
+        assert_eq!(judge(own(3, false), other), Ok(Some(StaleDisk::Restored(NodeId::N2))));
         assert_eq!(
             judge(own(9, false), answer(&[2; 16], 3)),
             Ok(Some(StaleDisk::Replaced(NodeId::N2)))

@@ -55,7 +55,8 @@ impl PeerService for PeerApi {
             remembered_incarnation: before
                 .map(|peer| peer.incarnation.bytes().to_vec())
                 .unwrap_or_default(),
-            remembered_boot: before.map_or(0, |peer| peer.boot),
+            remembered_boot: before.map_or(0, |peer| peer.boot.count),
+            remembered_boot_nonce: before.map_or(0, |peer| peer.boot.nonce),
         }))
     }
 

@@ -3,7 +3,7 @@ use crate::config::HealSettings;
 use crate::node::known::Meeting;
 use dfs_proto::chunk::ChunkId;
 use dfs_proto::digest::{Crc32c, Md5Digest};
-use dfs_proto::identity::Identity;
+use dfs_proto::identity::{Boot, Identity};
 use dfs_proto::manifest::{Incarnation, Manifest};
 use dfs_proto::name::{ClusterName, UserName};
 use dfs_proto::placement::NodeId;
@@ -232,7 +232,7 @@ async fn nodes_meet_and_one_with_a_lost_disk_stops() {
         cluster: ClusterName::new("demo").unwrap(),
         node: NodeId::N1,
         incarnation: Incarnation::new([99; 16]),
-        boot: 1,
+        boot: Boot { count: 1, nonce: 1 },
         rejoining: false,
     };
     assert_eq!(other.node.meet(earlier).await.unwrap().0, Meeting::Expected);

@@ -6,10 +6,10 @@ use super::*;
 #[tokio::test]
 async fn introductions_at_the_same_time_are_judged_one_after_the_other() {
     let fixture = Fixture::new();
-    let met = |boot| Identity {
+    let met = |count| Identity {
         node: NodeId::N2,
         incarnation: Incarnation::new([2; 16]),
-        boot,
+        boot: Boot { count, nonce: count },
         ..fixture.node.identity().clone()
     };
     // Keeps the writer busy until both have seen that nothing is remembered yet.
@@ -23,7 +23,7 @@ async fn introductions_at_the_same_time_are_judged_one_after_the_other() {
     let (later, earlier, ()) = tokio::join!(later, earlier, release);
     assert_eq!(later.unwrap().0, Meeting::Expected);
     assert_eq!(earlier.unwrap().0, Meeting::Restored);
-    assert_eq!(fixture.node.known().peer(NodeId::N2).unwrap().boot, 7);
+    assert_eq!(fixture.node.known().peer(NodeId::N2).unwrap().boot.count, 7);
     assert!(blocker.done().await.unwrap());
 }
 
@@ -37,7 +37,7 @@ async fn a_commit_rests_on_what_is_prepared_and_on_incarnations_that_are_known()
         cluster: ClusterName::new("demo").unwrap(),
         node: NodeId::N2,
         incarnation: Incarnation::new([byte; 16]),
-        boot: 1,
+        boot: Boot { count: 1, nonce: 1 },
         rejoining,
     };
     fixture.node.meet(other(8, false)).await.unwrap();
