@@ -41,6 +41,7 @@ struct RawConfig {
     scrub_every: Option<Value>,
     scrub_rate: Option<Value>,
     staging_ttl: Option<Value>,
+    disk_reserve: Option<Value>,
     /// Not `deny_unknown_fields`: that would report the first one and nothing else.
     #[serde(flatten)]
     unknown: BTreeMap<String, Value>,
@@ -66,6 +67,8 @@ pub(crate) struct Config {
     /// How long unfinished chunks are kept for one who goes on with them, and uploads without
     /// a Commit until they count as abandoned.
     pub(crate) staging_ttl: Duration,
+    /// Bytes of the disk that chunks leave free; absent: what is usual for its size.
+    pub(crate) disk_reserve: Option<u64>,
     pub(crate) healing: HealSettings,
 }
 
@@ -174,6 +177,7 @@ impl Checker<'_> {
         let insecure = self.insecure(raw.insecure.as_ref());
         let prune_grace = self.optional("prune_grace", raw.prune_grace.as_ref(), duration);
         let staging_ttl = self.optional("staging_ttl", raw.staging_ttl.as_ref(), duration);
+        let disk_reserve = self.optional("disk_reserve", raw.disk_reserve.as_ref(), bytes);
         let healing = self.healing(raw);
         if let Some(listen) = listen
             && !listen.ip().is_loopback()
@@ -198,6 +202,7 @@ impl Checker<'_> {
             insecure,
             prune_grace: prune_grace?.unwrap_or(DEFAULT_PRUNE_GRACE),
             staging_ttl: staging_ttl?.unwrap_or(DEFAULT_STAGING_TTL),
+            disk_reserve: disk_reserve?,
             healing: healing?,
         })
     }

@@ -60,7 +60,8 @@ impl Disk {
         let poison = Poison::default();
         let index = Index::open(&data_dir.index(), identity.incarnation, poison.clone())?;
         let store = ChunkStore::open(data_dir.path(), config.staging_ttl)
-            .map_err(|source| DiskError::Store { path: config.data_dir.clone(), source })?;
+            .map_err(|source| DiskError::Store { path: config.data_dir.clone(), source })?
+            .keeping(config.disk_reserve);
         let boot = Boot { count: identity.boot.count.saturating_add(1), nonce };
         let identity = Identity { boot, ..identity };
         Ok(Self { data_dir, identity, index, store, poison })

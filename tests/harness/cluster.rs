@@ -47,6 +47,8 @@ pub struct Programs {
 pub struct Cluster {
     programs: Programs,
     nodes: [Option<Process>; 4],
+    /// What each node finds in its environment when it is started.
+    env: [Vec<(String, String)>; 4],
     ports: Ports,
     dir: TempDir,
     /// Given back last, when all processes are gone.
@@ -98,6 +100,7 @@ impl Cluster {
         let cluster = Self {
             programs,
             nodes: [const { None }; 4],
+            env: [const { Vec::new() }; 4],
             ports: Ports::reserve(),
             dir: tempfile::Builder::new()
                 .prefix("dfs-test-")
@@ -226,6 +229,22 @@ impl Cluster {
         NODES.map(|node| self.address(node))
     }
 
+    /// Sets what a node finds in its environment from its next start on.
+    pub fn set_env(&mut self, node: usize, env: &[(String, String)]) {
+        self.env[node - 1] = env.to_vec();
+    }
+
+    /// Sets a key of a node's configuration, for its next start.
+    pub fn configure(&self, node: usize, key: &str, value: &str) {
+        set_key(&self.node_config(node), key, value);
+    }
+
+    /// How a node that was started ended; `None` while it runs.
+    #[track_caller]
+    pub fn ended(&mut self, node: usize) -> Option<ExitStatus> {
+        self.nodes[node - 1].as_mut().expect("the node was started").ended()
+    }
+
     /// Starts a node and waits until it answers.
     pub fn start_node(&mut self, node: usize) {
         self.nodes[node - 1] = Some(self.launch(node));
@@ -299,6 +318,7 @@ impl Cluster {
         command.current_dir(self.dir.path()).stdin(Stdio::null());
         command.stdout(log.try_clone().expect("a file descriptor"));
         command.stderr(log).env_remove("RUST_LOG");
+        command.envs(self.env[node - 1].iter().map(|(name, value)| (name, value)));
         Process::spawn(format!("node {node}"), &mut command)
     }
 

@@ -3,8 +3,9 @@
 //! A [`Cluster`] is a directory with the files of a development cluster and up to four `dfsd`
 //! processes on free ports; [`Ctl`] runs `dfsctl` against it with a hard deadline. A [`Proxy`]
 //! between the two loses connections at a chosen byte, and [`NodeApi`] speaks to a node without
-//! `dfsctl`; a [`mount::Mount`] is a file system of its own. All of them clean up when dropped, also while a test panics, and a cluster then
-//! prints the ends of its nodes' logs.
+//! `dfsctl`; a [`mount::Mount`] is a file system of its own, and [`faults::Faults`] make a
+//! node's calls of the system fail. All of them clean up when dropped, also while a test panics,
+//! and a cluster then prints the ends of its nodes' logs.
 //!
 //! Nothing here sleeps to let something happen: [`wait::until`] asks until it has happened,
 //! and panics when that takes too long.
@@ -32,6 +33,8 @@ pub mod api;
 pub mod cluster;
 
 pub mod mount;
+
+pub mod faults;
 
 pub use api::NodeApi;
 pub use cluster::{Cluster, Programs};

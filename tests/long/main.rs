@@ -5,6 +5,10 @@
 
 mod power;
 
+mod full;
+
+mod failing;
+
 use harness::{Cluster, Programs};
 
 /// The programs that cargo built for these tests.

@@ -38,12 +38,14 @@ fn a_good_file_is_taken_and_paths_are_relative_to_it() {
     assert_eq!(config.cluster_secret_file, config.file.with_file_name("cluster.secret"));
     assert_eq!(config.prune_grace, Duration::from_secs(900));
     assert_eq!(config.staging_ttl, Duration::from_secs(86_400));
-    assert_eq!(config.admin_listen, None);
-    let more = "data_dir: /abs\nadmin_listen: 127.0.0.1:11002\nprune_grace: 500ms\nstaging_ttl: 2h\ninsecure: true\n";
+    assert_eq!((config.admin_listen, config.disk_reserve), (None, None));
+    let more = "data_dir: /abs\nadmin_listen: 127.0.0.1:11002\nprune_grace: 500ms\n\
+        staging_ttl: 2h\ninsecure: true\ndisk_reserve: 3MiB\n";
     let config = load(&(GOOD.replace("data_dir: dfs2\n", "") + more)).unwrap();
     assert_eq!(config.data_dir, Path::new("/abs"));
     assert_eq!(config.prune_grace, Duration::from_millis(500));
     assert_eq!(config.staging_ttl, Duration::from_secs(7200));
+    assert_eq!(config.disk_reserve, Some(3 << 20));
     assert!(config.insecure && config.admin_listen.is_some());
 }
 
@@ -60,6 +62,7 @@ tls: { cert: a }
 prune_grace: 15
 insecure: yes please
 clustr: x
+disk_reserve: 5G
 ";
     assert_eq!(
         load(text).unwrap_err().to_string(),
@@ -76,7 +79,8 @@ dfs2.yaml:6: peers: 'host' is no HOST:PORT, such as 127.0.0.1:10001
 dfs2.yaml:6: peers: ':1' is no HOST:PORT, such as 127.0.0.1:10001
 dfs2.yaml: cluster_secret_file: is missing
 dfs2.yaml:9: insecure: is true or false
-dfs2.yaml:8: prune_grace: '15' is no duration, such as 500ms, 30s, 15m, 2h or 7d"
+dfs2.yaml:8: prune_grace: '15' is no duration, such as 500ms, 30s, 15m, 2h or 7d
+dfs2.yaml:11: disk_reserve: '5G' is no number of bytes, such as 1000, 64KiB, 8MiB or 1GiB"
     );
 }
 

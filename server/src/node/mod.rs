@@ -37,8 +37,9 @@ use crate::chunk_key::ChunkKey;
 use crate::index::txn::Lookup;
 use crate::index::{Index, IndexError};
 use crate::poison::Poison;
+use crate::store::room::{NoRoom, Space};
 use crate::store::writer::WriteError;
-use crate::store::{ChunkStore, Space, Swept};
+use crate::store::{ChunkStore, Swept};
 use known::Known;
 use suspects::Suspects;
 
@@ -56,8 +57,8 @@ pub(crate) enum NodeError {
     Poisoned,
     #[error("the node is about to stop")]
     Stopping,
-    #[error("the disk is full: {needed} bytes are needed, {free} are free")]
-    Full { needed: u64, free: u64 },
+    #[error("the disk is full: {0}")]
+    Full(NoRoom),
     /// The client's stream contradicts itself or its manifest.
     #[error("chunk {chunk}: {source}")]
     Data { chunk: dfs_proto::chunk::ChunkId, source: WriteError },

@@ -18,10 +18,6 @@ use crate::index::{IndexError, Pending};
 use crate::store::format::Header;
 use crate::store::writer::{ChunkWriter, StagedChunk, WriteError};
 
-/// Kept free on the disk for the index: a node that cannot write its rows any more has to
-/// stop, one that takes no more data can still remove some.
-const RESERVE_BYTES: u64 = 16 << 20;
-
 /// Why a chunk is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
@@ -43,11 +39,7 @@ impl Purpose {
 impl Node {
     /// Refuses data for which there is no room.
     pub(super) fn check_room(&self, needed: u64) -> Result<(), NodeError> {
-        let free = self.store.space()?.free;
-        if needed.saturating_add(RESERVE_BYTES) > free {
-            return Err(NodeError::Full { needed, free });
-        }
-        Ok(())
+        self.store.admit(needed)?.map_err(NodeError::Full)
     }
 
     /// Sorts out what came of writing a chunk.
@@ -61,10 +53,7 @@ impl Node {
                 self.poison.trip(&error);
                 NodeError::Poisoned
             }
-            WriteError::Full { needed } => {
-                let free = self.store.space().map_or(0, |space| space.free);
-                NodeError::Full { needed, free }
-            }
+            WriteError::Full { needed } => NodeError::Full(self.store.no_room(needed)),
             WriteError::Io(error) => NodeError::Io(error),
             WriteError::Block { .. }
             | WriteError::Incomplete { .. }

@@ -149,7 +149,8 @@ impl Putting {
             return Ok((Target::Nowhere, result));
         }
         let length = header.sum().length;
-        node.check_room(length)?;
+        // What goes on has had its room since it was begun.
+        node.check_room(if first_block > 0 { 0 } else { length })?;
         let target = if length <= INLINE_BYTES {
             let check = BlockCheck::new(header.sum());
             if first_block > 0 {

@@ -7,6 +7,7 @@ use tonic::Status;
 
 use crate::node::NodeError;
 use crate::node::fetch::FetchError;
+use crate::store::room::NoRoom;
 use crate::store::writer::WriteError;
 
 pub(crate) fn node(error: NodeError) -> Status {
@@ -14,7 +15,14 @@ pub(crate) fn node(error: NodeError) -> Status {
     match error {
         NodeError::Poisoned => Reason::Poisoned.status(text),
         NodeError::Stopping => Reason::ShuttingDown.status(text),
-        NodeError::Full { .. } => Reason::DiskFull.status(text),
+        NodeError::Full(NoRoom::Bytes { needed, free }) => {
+            let missing = needed.saturating_sub(free);
+            let facts = [("needed", needed), ("free", free), ("missing", missing)];
+            Reason::DiskFull.status_with(text, &facts.map(|(name, n)| (name, n.to_string())))
+        }
+        NodeError::Full(NoRoom::Files { free }) => {
+            Reason::DiskFull.status_with(text, &[("free_files", free.to_string())])
+        }
         NodeError::Data { chunk, source } => {
             let facts = [("chunk", chunk.to_string())];
             match source {

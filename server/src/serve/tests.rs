@@ -49,6 +49,7 @@ async fn start(position: NodeId, others: SocketAddr) -> Running {
         insecure: false,
         prune_grace: Duration::from_secs(900),
         staging_ttl: Duration::from_secs(86_400),
+        disk_reserve: None,
         healing: HealSettings::default(),
     };
     std::fs::write(&config.cluster_secret_file, "0123456789abcdef\n").unwrap();

@@ -10,11 +10,13 @@
 //!
 //! A user's name is a valid directory name by its type; nothing else of a path on this
 //! machine comes from a user. [`mod@format`] draws a file, [`writer`] makes one, [`reader`] reads
-//! it, [`staging`] keeps what is not whole, [`sweep`] tidies up at a start. All functions block: callers run them on blocking
+//! it, [`staging`] keeps what is not whole, [`room`] says whether there is any room, [`sweep`]
+//! tidies up at a start. All functions block: callers run them on blocking
 //! threads. The store does not know the index; who calls it joins the two.
 
 pub(crate) mod format;
 pub(crate) mod reader;
+pub(crate) mod room;
 mod staging;
 mod sweep;
 pub(crate) mod writer;
@@ -34,6 +36,7 @@ use dfs_proto::name::UserName;
 
 use crate::chunk_key::ChunkKey;
 use crate::hex;
+use room::{NoRoom, Space};
 use staging::Partials;
 pub(crate) use sweep::Swept;
 
@@ -52,13 +55,8 @@ pub(crate) struct ChunkStore {
     partials: Mutex<Partials>,
     /// How long they are.
     staging_ttl: Duration,
-}
-
-/// Size and free space of the file system under the store, in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Space {
-    pub(crate) total: u64,
-    pub(crate) free: u64,
+    /// Bytes that the configuration keeps free.
+    reserve: Option<u64>,
 }
 
 impl ChunkStore {
@@ -85,7 +83,26 @@ impl ChunkStore {
             serial: AtomicU64::new(0),
             partials: Mutex::default(),
             staging_ttl,
+            reserve: None,
         })
+    }
+
+    /// Sets how many bytes are kept free; `None` for what is usual for the disk's size.
+    #[must_use]
+    pub(crate) fn keeping(self, reserve: Option<u64>) -> Self {
+        Self { reserve, ..self }
+    }
+
+    /// Whether a chunk of this many bytes may come.
+    pub(crate) fn admit(&self, bytes: u64) -> io::Result<Result<(), NoRoom>> {
+        Ok(self.space()?.admit(bytes, self.reserve))
+    }
+
+    /// Why a chunk of this many bytes found no room after all.
+    pub(crate) fn no_room(&self, needed: u64) -> NoRoom {
+        let space = self.space();
+        let free = space.map_or(0, |space| space.free_for_chunks(self.reserve));
+        NoRoom::Bytes { needed, free: free.min(needed.saturating_sub(1)) }
     }
 
     /// Removes a chunk's file if it is there.
@@ -112,6 +129,8 @@ impl ChunkStore {
         Ok(Space {
             total: found.f_blocks.saturating_mul(found.f_frsize),
             free: found.f_bavail.saturating_mul(found.f_frsize),
+            total_files: found.f_files,
+            free_files: found.f_favail,
         })
     }
 

@@ -126,7 +126,7 @@ async fn a_file_larger_than_the_disk_is_refused_at_its_header() {
     );
     let announced = Announced { manifest: huge.unwrap(), ..File::new("a", 1, SMALL).announced(C1) };
     let refused = fixture.node.start_put(alice()).header(announced).await;
-    assert!(matches!(refused, Err(NodeError::Full { .. })));
+    assert!(matches!(refused, Err(NodeError::Full(_))));
 }
 
 #[tokio::test]
