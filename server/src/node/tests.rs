@@ -181,6 +181,7 @@ fn slice(content: &Bytes, chunk: ChunkId) -> Bytes {
 }
 
 mod damage;
+mod formats;
 mod putting;
 mod resuming;
 mod versions;
