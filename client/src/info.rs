@@ -25,6 +25,20 @@ pub struct NodeInfo {
     pub disk_free_bytes: u64,
     /// Its clock, milliseconds since 1970.
     pub clock_ms: u64,
+    /// What it waits for or has still to do after its disk was replaced; empty otherwise.
+    pub rejoin: String,
+    /// Whether it heals by itself.
+    pub heals: bool,
+    /// Paths known to need healing, and those that the last pass could not heal.
+    pub backlog: u64,
+    /// Paths healed since its start.
+    pub healed_paths: u64,
+    /// Bytes copied to it since its start.
+    pub copied_bytes: u64,
+    /// Bad chunks found since its start.
+    pub bad_chunks: u64,
+    /// When its scrub last had read everything, milliseconds since 1970; 0: never.
+    pub last_scrub_ms: u64,
     /// Uploads that are neither committed nor dropped, and superseded versions.
     pub pending_uploads: u64,
 }
@@ -39,8 +53,16 @@ pub(crate) async fn info(nodes: &Arc<Nodes>) -> PerNode<Result<NodeInfo, NodeErr
         let answer = call.await?;
         let identity = convert::identity(answer.node.as_ref())
             .map_err(|malformed| member.nonsense(&malformed))?;
+        let healing = answer.healing.unwrap_or_default();
         Ok(NodeInfo {
             identity,
+            rejoin: healing.rejoin,
+            heals: healing.enabled,
+            backlog: healing.backlog.saturating_add(healing.unhealed),
+            healed_paths: healing.healed_paths,
+            copied_bytes: healing.copied_bytes,
+            bad_chunks: healing.bad_chunks,
+            last_scrub_ms: healing.last_scrub_ms,
             version: answer.version,
             uptime_seconds: answer.uptime_seconds,
             disk_total_bytes: answer.disk_total_bytes,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use dfs_proto::identity::{Boot, Identity};
 use dfs_proto::manifest::Incarnation;
+use dfs_proto::placement::NodeId;
 
 use crate::config::Config;
 use crate::identity::{DataDir, IdentityError};
@@ -21,6 +22,22 @@ pub(crate) enum DiskError {
     Index(#[from] OpenError),
     #[error("{path}: {source}; a disk that was lost or damaged needs 'dfsd rejoin'")]
     Store { path: PathBuf, source: std::io::Error },
+    #[error(
+        "{0} has chunk files: run 'dfsd rejoin' with --keep-chunks to reuse those that are good, \
+         or with --discard-chunks to remove them"
+    )]
+    Leftovers(PathBuf),
+}
+
+/// What a rejoin does with chunk files that are still there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Leftovers {
+    /// Refuse to go on.
+    Refuse,
+    /// Leave them where they are: they are reused where their checksums match.
+    Keep,
+    /// Remove them.
+    Discard,
 }
 
 /// The open parts of a disk, and who the node is with it.
@@ -48,6 +65,46 @@ impl Disk {
             incarnation,
             boot: Boot { count: 0, nonce: 0 },
             rejoining: false,
+        })?;
+        Ok(())
+    }
+
+    /// Gives a node a new disk: an empty one with a new incarnation, marked as rejoining. What
+    /// is left of a former index goes; chunk files stay if they are to be reused. Without a
+    /// whole identity nothing else counts, so it comes last.
+    pub(crate) fn rejoin(
+        config: &Config,
+        incarnation: Incarnation,
+        leftovers: Leftovers,
+        without: Option<NodeId>,
+    ) -> Result<(), DiskError> {
+        let data_dir = DataDir::claim(&config.data_dir)?;
+        if let Err(error @ IdentityError::Foreign { .. }) =
+            data_dir.identity(&config.cluster, config.node)
+        {
+            return Err(error.into());
+        }
+        let store = |source| DiskError::Store { path: config.data_dir.clone(), source };
+        match leftovers {
+            Leftovers::Keep => {}
+            Leftovers::Discard => ChunkStore::clear(data_dir.path()).map_err(store)?,
+            Leftovers::Refuse => {
+                if ChunkStore::has_chunks(data_dir.path()).map_err(store)? {
+                    return Err(DiskError::Leftovers(config.data_dir.clone()));
+                }
+            }
+        }
+        data_dir.forget()?;
+        Index::remove(&data_dir.index()).map_err(store)?;
+        ChunkStore::complete(data_dir.path()).map_err(store)?;
+        Index::create(&data_dir.index(), incarnation)?;
+        data_dir.write_without(without)?;
+        data_dir.write_identity(&Identity {
+            cluster: config.cluster.clone(),
+            node: config.node,
+            incarnation,
+            boot: Boot { count: 0, nonce: 0 },
+            rejoining: true,
         })?;
         Ok(())
     }

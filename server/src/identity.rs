@@ -28,6 +28,8 @@ use dfs_proto::placement::NodeId;
 use crate::hex;
 
 const FILE_NAME: &str = "identity";
+/// Says, while a node rejoins, for which other one it does not wait.
+const WITHOUT_NAME: &str = "rejoin-without";
 const FIRST_LINE: &str = "dfs identity 1";
 
 /// Why a data directory cannot be used. Each text ends with what to do.
@@ -91,6 +93,46 @@ impl DataDir {
             return Err(IdentityError::Missing(path.to_owned()));
         }
         Self::lock(path)
+    }
+
+    /// Takes a data directory for a new life, whatever is left of a former one in it.
+    pub(crate) fn claim(path: &Path) -> Result<Self, IdentityError> {
+        match Self::create(path) {
+            Err(IdentityError::NotEmpty(_)) => Self::lock(path),
+            made => made,
+        }
+    }
+
+    /// Removes the identity of a former life.
+    pub(crate) fn forget(&self) -> Result<(), IdentityError> {
+        let io = || IdentityError::io(&self.path);
+        for name in [FILE_NAME, WITHOUT_NAME] {
+            match fs::remove_file(self.path.join(name)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                removed => removed.map_err(io())?,
+            }
+        }
+        File::open(&self.path).and_then(|dir| dir.sync_all()).map_err(io())
+    }
+
+    /// Remembers that this node rejoins without waiting for another one.
+    pub(crate) fn write_without(&self, node: Option<NodeId>) -> Result<(), IdentityError> {
+        let Some(node) = node else { return Ok(()) };
+        let path = self.path.join(WITHOUT_NAME);
+        replace_file(&path, format!("{node}\n").as_bytes()).map_err(IdentityError::io(&path))
+    }
+
+    /// The node that this one does not wait for when it rejoins.
+    pub(crate) fn without(&self) -> Result<Option<NodeId>, IdentityError> {
+        let path = self.path.join(WITHOUT_NAME);
+        let text = match fs::read_to_string(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            text => text.map_err(IdentityError::io(&path))?,
+        };
+        match text.trim_end().parse().ok().and_then(NodeId::new) {
+            Some(node) => Ok(Some(node)),
+            None => Err(IdentityError::Damaged { path, why: "it is no position" }),
+        }
     }
 
     fn lock(path: &Path) -> Result<Self, IdentityError> {

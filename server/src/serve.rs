@@ -232,7 +232,11 @@ async fn rejoin(
     if !node.identity().rejoining {
         return;
     }
-    healer.rejoin(None).await;
+    let without = match data_dir.without() {
+        Ok(without) => without,
+        Err(error) => return poison.trip(&error),
+    };
+    healer.rejoin(without).await;
     let serving = Identity { rejoining: false, ..node.identity() };
     // First on the disk: a node that has served must not start to rejoin again by itself.
     if let Err(error) = data_dir.write_identity(&serving) {
@@ -240,6 +244,7 @@ async fn rejoin(
         return;
     }
     node.end_rejoin();
+    healer.copying();
     set_health(&health, ServingStatus::Serving).await;
     tracing::info!(node = %serving.node, "rejoined: serving, and copying its chunks");
 }

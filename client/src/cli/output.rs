@@ -132,6 +132,20 @@ pub(super) fn status_text(infos: &PerNode<Result<NodeInfo, NodeError>>) -> Strin
             Err(error) => format!("node {id}  down       {}: {}", error.address, error.cause),
         };
         writeln!(text, "{line}").expect("a string takes all text");
+        if let Ok(info) = info {
+            let mut more = |line: String| {
+                writeln!(text, "        {line}").expect("a string takes all text");
+            };
+            if !info.rejoin.is_empty() {
+                more(format!("rejoin: {}", info.rejoin));
+            }
+            if info.backlog > 0 {
+                more(format!("files that need healing: {}", info.backlog));
+            }
+            if info.bad_chunks > 0 {
+                more(format!("bad chunks found: {}", info.bad_chunks));
+            }
+        }
     }
     text
 }
@@ -156,6 +170,13 @@ pub(super) fn status_json(infos: &PerNode<Result<NodeInfo, NodeError>>) -> Value
             "disk_free_bytes": info.disk_free_bytes,
             "clock_ms": info.clock_ms,
             "pending_uploads": info.pending_uploads,
+            "rejoin": info.rejoin,
+            "heals": info.heals,
+            "backlog": info.backlog,
+            "healed_paths": info.healed_paths,
+            "copied_bytes": info.copied_bytes,
+            "bad_chunks": info.bad_chunks,
+            "last_scrub_ms": info.last_scrub_ms,
         }),
         Err(error) => json!({
             "node": id.get(),

@@ -4,7 +4,9 @@
 //! Data goes to stdout, all else to stderr.
 
 mod dev;
+mod init;
 mod log;
+mod rejoin;
 mod serve;
 mod user;
 
@@ -13,13 +15,11 @@ use std::io::{Write, stderr, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
-use dfs_proto::manifest::Incarnation;
-
 use crate::config::{Config, ConfigError};
 use crate::disk::{Disk, DiskError};
 use crate::serve::ServeError;
 use crate::users::{Users, UsersError};
+use clap::{Args, Parser, Subcommand};
 
 /// A node of dfs, a file store of four nodes.
 #[derive(Parser)]
@@ -35,6 +35,8 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Make the data directory of a node of a new cluster.
     Init(ConfigArgs),
+    /// Give a node whose disk was lost, damaged or restored a new one; then serve it.
+    Rejoin(rejoin::RejoinArgs),
     /// Check a configuration and the files it names, without starting.
     Check(ConfigArgs),
     /// Manage the users file.
@@ -86,9 +88,8 @@ impl CliError {
 pub fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve(args) => serve::serve(&args),
-        Command::Init(args) => {
-            Config::load(&args.config).map_err(Into::into).and_then(|config| init(&config))
-        }
+        Command::Init(args) => init::init(&args),
+        Command::Rejoin(args) => rejoin::rejoin(&args),
         Command::Check(args) => check(&args),
         Command::User(command) => user::run(command),
         Command::Dev(args) => dev::dev(&args),
@@ -102,18 +103,6 @@ pub fn run() -> ExitCode {
             ExitCode::from(error.exit_code())
         }
     }
-}
-
-/// Makes the data directory of a node.
-fn init(config: &Config) -> Result<(), CliError> {
-    Disk::create(config, Incarnation::new(random()?))?;
-    say(format_args!(
-        "initialised {} for node {} of cluster {}",
-        config.data_dir.display(),
-        config.node,
-        config.cluster
-    ));
-    Ok(())
 }
 
 /// Checks everything that a start would, but starts and writes nothing.

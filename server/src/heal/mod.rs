@@ -72,6 +72,12 @@ impl Healer {
         self.rejoin_state.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The node serves, but its chunks are still to be copied: it counts as the one node that
+    /// may fail.
+    pub(crate) fn copying(&self) {
+        self.set_rejoin_state("serving; its chunks are being copied".to_owned());
+    }
+
     fn set_rejoin_state(&self, state: String) {
         *self.rejoin_state.lock().unwrap_or_else(PoisonError::into_inner) = state;
     }

@@ -98,6 +98,10 @@ impl Healer {
         self.clear_abandoned().await?;
         self.figures.unhealed.store(unhealed, Ordering::Relaxed);
         self.figures.last_pass_ms.store(now_ms(), Ordering::Relaxed);
+        if unhealed == 0 && survey.problems.is_empty() && !self.rejoin_state().is_empty() {
+            tracing::info!("every file is whole again");
+            self.set_rejoin_state(String::new());
+        }
         for (node, error) in &survey.problems {
             tracing::debug!(%node, %error, "took no part in a pass");
         }

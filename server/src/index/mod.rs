@@ -190,6 +190,16 @@ impl Index {
         make().map_err(|source| OpenError::Create { path: path.to_owned(), source })
     }
 
+    /// Removes what there is of an index. Only `rejoin` may call this.
+    pub(crate) fn remove(path: &Path) -> std::io::Result<()> {
+        let gone = |removed: std::io::Result<()>| match removed {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        };
+        gone(std::fs::remove_dir_all(path))?;
+        gone(std::fs::remove_file(mark_of(path)))
+    }
+
     /// Opens an existing index and checks that it belongs to `incarnation`. Never makes one:
     /// an empty index in place of a lost one would deny files that were acknowledged.
     pub(crate) fn open(

@@ -139,7 +139,9 @@ impl Node {
         let known = Known::load(&view)?;
         let swept = store.sweep(now_ms(), |key| {
             let entry = view.chunk(key).map_err(NodeError::from)?;
-            Ok::<_, NodeError>(entry.is_some_and(|entry| entry.inline.is_none()))
+            // A node that rejoins may still have use for what it does not know yet.
+            let wanted = identity.rejoining;
+            Ok::<_, NodeError>(wanted || entry.is_some_and(|entry| entry.inline.is_none()))
         })?;
         report(&swept);
         Ok(Arc::new(Self {

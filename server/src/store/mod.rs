@@ -68,6 +68,44 @@ impl ChunkStore {
         sync_dir(root)
     }
 
+    /// Makes the directories that a store lacks.
+    pub(crate) fn complete(root: &Path) -> io::Result<()> {
+        for name in [CHUNKS, STAGING, QUARANTINE] {
+            match DirBuilder::new().mode(0o700).create(root.join(name)) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                made => made?,
+            }
+        }
+        sync_dir(root)
+    }
+
+    /// Removes all that a store holds.
+    pub(crate) fn clear(root: &Path) -> io::Result<()> {
+        for name in [CHUNKS, STAGING, QUARANTINE] {
+            match fs::remove_dir_all(root.join(name)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                removed => removed?,
+            }
+        }
+        sync_dir(root)
+    }
+
+    /// Whether there is a chunk file, of whomever.
+    pub(crate) fn has_chunks(root: &Path) -> io::Result<bool> {
+        let users = match fs::read_dir(root.join(CHUNKS)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            users => users?,
+        };
+        for user in users {
+            for shard in fs::read_dir(user?.path())? {
+                if fs::read_dir(shard?.path())?.next().is_some() {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
     /// Opens an existing store; it keeps unfinished chunks for `staging_ttl`.
     pub(crate) fn open(root: &Path, staging_ttl: Duration) -> io::Result<Self> {
         for name in [CHUNKS, STAGING, QUARANTINE] {

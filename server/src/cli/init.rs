@@ -1,0 +1,62 @@
+//! `dfsd init`: the first life of a node of a new cluster. A disk that another node remembers
+//! is no new one: an empty directory in its place would deny files that were acknowledged.
+
+use dfs_proto::identity::{Boot, Identity};
+use dfs_proto::manifest::Incarnation;
+use dfs_proto::placement::NodeId;
+use dfs_proto::wire::pb;
+use futures_util::future::join_all;
+
+use super::{CliError, ConfigArgs, random, say};
+use crate::config::Config;
+use crate::disk::Disk;
+use crate::peers::{Peers, RecordsQuery};
+
+pub(super) fn init(args: &ConfigArgs) -> Result<(), CliError> {
+    let config = Config::load(&args.config)?;
+    let incarnation = Incarnation::new(random()?);
+    if let Some(node) = remembered_by(&config, incarnation)? {
+        return Err(CliError::Usage(format!(
+            "node {node} remembers a disk of node {}: this one was lost or emptied; run 'dfsd \
+             rejoin --config {}'",
+            config.node,
+            args.config.display()
+        )));
+    }
+    Disk::create(&config, incarnation)?;
+    say(format_args!(
+        "initialised {} for node {} of cluster {}",
+        config.data_dir.display(),
+        config.node,
+        config.cluster
+    ));
+    Ok(())
+}
+
+/// A node that knows a former disk of this one. Those that do not answer cannot be asked, as
+/// all of them in a new cluster.
+fn remembered_by(config: &Config, incarnation: Incarnation) -> Result<Option<NodeId>, CliError> {
+    let secret = config.read_secret()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::Failed(format!("cannot start: {error}")))?;
+    runtime.block_on(async {
+        let own = Identity {
+            cluster: config.cluster.clone(),
+            node: config.node,
+            incarnation,
+            boot: Boot { count: 0, nonce: 0 },
+            rejoining: false,
+        };
+        let Some(peers) = Peers::new(own, &config.peers, &secret) else { return Ok(None) };
+        let others = NodeId::ALL.into_iter().filter(|id| *id != config.node);
+        let asked = others.map(async |id| {
+            let view = pb::RecordsView::Basic;
+            let page = peers.records(id, RecordsQuery { of: None, view, after: None }).await;
+            (id, page.ok().and_then(|page| page.remembers))
+        });
+        let answers = join_all(asked).await;
+        Ok(answers.into_iter().find_map(|(id, remembers)| remembers.map(|_| id)))
+    })
+}
