@@ -94,6 +94,11 @@ impl World {
             let (answer, due) = (Some(answer), self.now);
             self.post.push(Letter { actor, node, request, awaited, answer, due });
         }
+        // What rests on the answer of a disk that is gone is what goes wrong most easily.
+        let lost = up && self.narrow && self.random.below(1_000) < self.trouble / 10;
+        if lost && self.hurt.is_none_or(|hurt| hurt == node) {
+            self.replace_disk(node);
+        }
     }
 
     fn execute(&mut self, actor: usize, id: NodeId, request: Request) -> Answer {
