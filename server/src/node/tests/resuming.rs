@@ -82,6 +82,7 @@ async fn a_chunk_goes_on_after_a_restart_and_from_further_back() {
     fixture.break_off(&file, C1, 1..2).await;
     assert_eq!(fixture.durable(&file), [2 * MIB, 0, 0, 0], "what came later counts no more");
     let fixture = fixture.reopen().await;
+    assert_eq!(fixture.durable(&file), [2 * MIB, 0, 0, 0], "nor after a restart");
     let put = fixture.send(&file, C1, 2..4).await.unwrap().finish().await.unwrap();
     assert_eq!(put.0[0].result, Ok(()));
     assert!(fixture.check(&file).await.bad.is_empty());
