@@ -1,5 +1,7 @@
 //! The API itself, as a program in any language meets it.
 
+use std::time::Duration;
+
 use dfs_proto::wire::pb;
 use dfs_proto::wire::pb::dfs_service_client::DfsServiceClient;
 use dfs_proto::wire::pb::peer_service_client::PeerServiceClient;
@@ -266,4 +268,72 @@ fn data_that_three_nodes_have_not_prepared_cannot_be_committed() {
         assert_eq!(refusal.expect("nothing is prepared").reason, "NOT_PREPARED");
     });
     assert_eq!(cluster.list(), [""; 0]);
+}
+
+/// A chunk of noise of two blocks and a bit, as messages: its header for those from `first` on,
+/// and they.
+fn long_chunk(first: u32) -> Vec<pb::PutChunkRequest> {
+    use dfs_proto::digest::{Crc32c, Md5Digest};
+    const BLOCK: usize = 1 << 20;
+    let chunk = noise(2, 2 * BLOCK + 1000);
+    let content = chunk.repeat(4);
+    let md5 = Md5Digest::of(&content);
+    let sum = pb::ChunkInfo { length: chunk.len() as u64, crc32c: Crc32c::of(&chunk).get() };
+    let header = pb::ChunkHeader {
+        path: "long".to_owned(),
+        upload_id: Rng::new(9).id(),
+        chunk: 2,
+        manifest: Some(pb::Manifest {
+            size: content.len() as u64,
+            md5: md5.bytes().to_vec(),
+            x: md5.residue().get().into(),
+            layout: pb::Layout::Pairs.into(),
+            chunks: vec![sum; 4],
+            modified: "2026-11-22T10:00:00Z".into(),
+            metadata: Default::default(),
+        }),
+        first_block: Some(first),
+    };
+    let block = |(data, index): (&[u8], u32)| {
+        let (crc32c, data) = (Crc32c::of(data).get(), data.to_vec().into());
+        pb::put_chunk_request::Message::Block(pb::Block { chunk: 2, index, crc32c, data })
+    };
+    let blocks = chunk.chunks(BLOCK).zip(0..).skip(first as usize).map(block);
+    let messages = std::iter::once(pb::put_chunk_request::Message::Header(header)).chain(blocks);
+    messages.map(|message| pb::PutChunkRequest { message: Some(message) }).collect()
+}
+
+#[test]
+fn what_has_come_of_a_chunk_is_told_of_and_gone_on_with() {
+    let cluster = cluster();
+    block_on(async {
+        let mut api = cluster.api(1).await;
+        let upload_id = Rng::new(9).id();
+        let upload = pb::UploadRef { path: "long".into(), upload_id };
+        let query = pb::QueryUploadRequest { upload: Some(upload) };
+
+        // A header and two of three blocks.
+        let some = long_chunk(0).into_iter().take(3);
+        let short = api.client.put_chunk(stream_of(some)).await.expect_err("a block is missing");
+        assert_eq!(Reason::of(&short), Some(Reason::InvalidArgument), "{short}");
+        let mut durable = Vec::new();
+        for _ in 0..200 {
+            let answer = api.client.query_upload(query.clone()).await.expect("an answer");
+            durable = answer.into_inner().durable_bytes;
+            if durable[1] > 0 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert_eq!(durable, [0, 2 << 20, 0, 0]);
+
+        let refused = api.client.put_chunk(stream_of(long_chunk(3))).await;
+        let refused = refused.expect_err("the third block is not there");
+        assert_eq!(Reason::of(&refused), Some(Reason::NotStaged), "{refused}");
+        let answer = api.client.put_chunk(stream_of(long_chunk(2))).await;
+        let answer = answer.expect("an answer").into_inner();
+        assert_eq!(answer.results[0].refusal, None);
+        let answer = api.client.query_upload(query).await.expect("an answer").into_inner();
+        assert_eq!((answer.have, answer.durable_bytes[1]), (0b10, (2 << 20) + 1000));
+    });
 }

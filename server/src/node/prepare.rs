@@ -121,8 +121,15 @@ impl Node {
         Ok(result)
     }
 
+    /// Keeps what has come of a chunk, or says why not: nobody is left to be told.
+    pub(super) async fn keep_or_warn(&self, writer: ChunkWriter) {
+        if let Err(error) = self.keep_partial(writer).await {
+            tracing::warn!(%error, "what has come of a chunk is not kept");
+        }
+    }
+
     /// Keeps what has come of a chunk whose stream broke, unless nobody may go on with it.
-    pub(super) async fn keep_partial(&self, writer: ChunkWriter) -> Result<(), NodeError> {
+    async fn keep_partial(&self, writer: ChunkWriter) -> Result<(), NodeError> {
         let header = writer.header().clone();
         let chunk = header.key.chunk;
         let _publishing = self.publishing(&header.key).await;

@@ -224,6 +224,11 @@ impl Putting {
                 let writer = written.ok_or(NodeError::Task)?.map_err(|_| NodeError::Task)?;
                 let writer = self.node.written(chunk, writer)?;
                 let node = Arc::clone(&self.node);
+                if let Some(incomplete) = writer.incomplete() {
+                    // A client that goes away may look like one that has nothing more to send.
+                    self.node.tasks.spawn(async move { node.keep_or_warn(writer).await });
+                    return self.node.written(chunk, Err(incomplete));
+                }
                 let publish = self
                     .node
                     .tasks
@@ -281,10 +286,8 @@ impl Drop for Putting {
         let node = Arc::clone(&self.node);
         let keep = async move {
             // A task or a writer that failed has nothing to keep.
-            if let Ok(Ok(writer)) = last.await
-                && let Err(error) = node.keep_partial(writer).await
-            {
-                tracing::warn!(%error, "what has come of a chunk is not kept");
+            if let Ok(Ok(writer)) = last.await {
+                node.keep_or_warn(writer).await;
             }
         };
         self.node.tasks.spawn_on(keep, &runtime);

@@ -283,6 +283,12 @@ impl ChunkWriter {
         &self.header
     }
 
+    /// Why the chunk cannot be finished yet; `None` when all of it has come.
+    pub(crate) fn incomplete(&self) -> Option<WriteError> {
+        let (found, expected) = (self.check.length, self.header.sum().length);
+        (!self.check.is_complete()).then_some(WriteError::Incomplete { found, expected })
+    }
+
     /// Checks and writes the next block.
     pub(crate) fn append(
         &mut self,

@@ -73,6 +73,18 @@ async fn a_chunk_goes_on_where_its_stream_broke() {
 }
 
 #[tokio::test]
+async fn a_stream_that_ends_too_soon_leaves_what_has_come() {
+    let fixture = Fixture::new();
+    let file = File::new("a", 1, LONG);
+    let put = fixture.send(&file, C1, 0..2).await.unwrap().finish().await;
+    let short =
+        |error| matches!(error, NodeError::Data { source: WriteError::Incomplete { .. }, .. });
+    assert!(put.is_err_and(short));
+    fixture.settle().await;
+    assert_eq!(fixture.durable(&file), [2 * MIB, 0, 0, 0]);
+}
+
+#[tokio::test]
 async fn a_chunk_goes_on_after_a_restart_and_from_further_back() {
     let fixture = Fixture::new();
     let file = File::new("a", 1, LONG);
