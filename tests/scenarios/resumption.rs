@@ -65,11 +65,13 @@ impl Net {
         put
     }
 
-    /// Waits until the nodes keep what has come of a stream that broke.
+    /// Waits until the nodes keep what has come of a stream that broke: parts of chunks, or whole
+    /// ones where it broke between two.
     fn await_staged(&self) {
         let kept = |node: usize| {
             let staging = tree(&self.cluster.data_dir(node).join("staging"));
-            staging.iter().any(|name| name.ends_with(".partial"))
+            let settled = staging.iter().all(|name| name.ends_with(".partial"));
+            settled && !self.cluster.chunk_files(node, USER).is_empty()
         };
         wait::until_true("what has come is kept", Duration::from_secs(20), || {
             NODES.into_iter().all(kept)
@@ -214,7 +216,7 @@ const BOTH_COPIES: u64 = 2 * SIZE;
 #[test]
 fn a_put_whose_client_was_killed_goes_on_where_it_was() {
     let (net, content) = to_put();
-    net.put_under_way(&["--resume"], 20 * MIB).kill();
+    net.put_under_way(&["--resume"], 16 * MIB).kill();
     net.await_staged();
     assert_eq!(tree(&net.notes()).len(), 1);
     let moved = net.put_again();
@@ -227,7 +229,7 @@ fn a_put_whose_client_was_killed_goes_on_where_it_was() {
 #[test]
 fn an_interrupted_put_keeps_what_was_sent_only_if_asked_to() {
     let (net, content) = to_put();
-    let put = net.put_under_way(&["--resume"], 20 * MIB);
+    let put = net.put_under_way(&["--resume"], 16 * MIB);
     put.signal(Signal::INT);
     put.finish().exits(130).says("put --resume");
     net.await_staged();
@@ -244,7 +246,7 @@ fn an_interrupted_put_keeps_what_was_sent_only_if_asked_to() {
 #[test]
 fn a_file_that_has_changed_is_put_anew() {
     let (net, mut content) = to_put();
-    net.put_under_way(&["--resume"], 20 * MIB).kill();
+    net.put_under_way(&["--resume"], 16 * MIB).kill();
     net.await_staged();
     content[0] ^= 1;
     net.cluster.file("large", &content);
