@@ -28,6 +28,8 @@ mod peers;
 
 mod node;
 
+mod recover;
+
 mod disk;
 
 mod identity;

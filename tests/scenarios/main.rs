@@ -4,7 +4,8 @@
 //! put leaves on the nodes and what a get brings back ([`placement`], [`contents`], [`names`],
 //! [`folders`], [`listing`], [`traffic`]), nodes that are gone or come back ([`outages`],
 //! [`losses`], [`removal`], [`restarts`]), disks that fail ([`damage`], [`verification`]), files that
-//! become whole again ([`healing`]), disks that are replaced ([`rejoining`]), nodes that neither
+//! become whole again ([`healing`]), disks that are replaced ([`rejoining`]) or
+//! only read ([`recovery`]), nodes that neither
 //! answer nor refuse ([`stalls`]), clients in each other's way or gone ([`races`], [`interruptions`],
 //! [`resumption`], [`crowd`]), who may do what
 //! ([`accounts`], [`api`], [`paths`], [`configuration`]), and what it costs ([`memory`]).
@@ -37,6 +38,8 @@ mod verification;
 mod healing;
 
 mod rejoining;
+
+mod recovery;
 
 mod stalls;
 

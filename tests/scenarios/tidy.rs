@@ -41,7 +41,7 @@ const RESERVED: &[Reserved] = &[
     Reserved {
         sources: "server/src",
         words: &["std::fs", "tokio::fs", "rustix::fs"],
-        modules: &["store", "index", "identity", "users", "config", "cli/dev"],
+        modules: &["store", "index", "identity", "users", "config", "recover", "cli/dev"],
         why: "chunks are the store's, and every other file has one owner",
     },
     Reserved {
@@ -82,7 +82,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
         "server/src",
         &[
             &["cli"],
-            &["serve"],
+            &["serve", "recover"],
             &["rpc"],
             &["heal"],
             &["peers"],

@@ -84,6 +84,8 @@ pub(super) enum Command {
     },
     /// Bring files back to full redundancy
     Repair(RepairArgs),
+    /// Get files out of the data directories of nodes that do not run
+    Recover(RecoverArgs),
     /// Tell how the four nodes are
     Status,
     /// Type commands at a prompt
@@ -170,6 +172,15 @@ pub(super) struct RepairArgs {
     pub(super) quick: bool,
     /// Only paths that start with this text
     pub(super) prefix: Option<OsString>,
+}
+
+/// recover
+#[derive(ClapArgs)]
+pub(super) struct RecoverArgs {
+    /// Data directories of nodes, as many as there are; then a new directory: files go to
+    /// OUT/USER/PATH
+    #[arg(long, required = true, num_args = 2.., value_names = ["DIR", "OUT"])]
+    pub(super) from: Vec<PathBuf>,
 }
 
 /// rm

@@ -23,6 +23,8 @@ mod get;
 
 mod list;
 
+mod recover;
+
 mod remove;
 
 mod repair;
@@ -64,6 +66,9 @@ pub fn run() -> ExitCode {
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut Args::command(), "dfsctl", &mut script);
         return exit::say(&String::from_utf8_lossy(&script)).into();
+    }
+    if let Command::Recover(args) = &args.command {
+        return recover::run(args).into();
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -114,7 +119,7 @@ async fn execute(context: &Context, command: Command) -> Exit {
         Command::Verify { prefix } => verify::run(context, prefix).await,
         Command::Repair(args) => repair::run(context, args).await,
         Command::Status => status::run(context).await,
-        Command::Shell | Command::Completions { .. } => {
+        Command::Shell | Command::Recover(_) | Command::Completions { .. } => {
             complain("this command does not work inside the shell");
             Exit::Usage
         }

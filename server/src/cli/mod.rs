@@ -6,6 +6,7 @@
 mod dev;
 mod init;
 mod log;
+mod recover;
 mod rejoin;
 mod serve;
 mod user;
@@ -37,6 +38,8 @@ enum Command {
     Init(ConfigArgs),
     /// Give a node whose disk was lost, damaged or restored a new one; then serve it.
     Rejoin(rejoin::RejoinArgs),
+    /// Get files out of data directories with no node running.
+    Recover(recover::RecoverArgs),
     /// Check a configuration and the files it names, without starting.
     Check(ConfigArgs),
     /// Manage the users file.
@@ -89,6 +92,7 @@ pub fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve(args) => serve::serve(&args),
         Command::Init(args) => init::init(&args),
+        Command::Recover(args) => recover::recover(&args),
         Command::Rejoin(args) => rejoin::rejoin(&args),
         Command::Check(args) => check(&args),
         Command::User(command) => user::run(command),

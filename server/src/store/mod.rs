@@ -17,6 +17,7 @@
 pub(crate) mod format;
 pub(crate) mod reader;
 pub(crate) mod room;
+pub(crate) mod salvage;
 mod staging;
 mod sweep;
 pub(crate) mod writer;

@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 use bytes::{Bytes, BytesMut};
 use dfs_proto::chunk::block_range;
@@ -88,7 +89,15 @@ impl ChunkStore {
         key: &ChunkKey,
         sum: ChunkSum,
     ) -> Result<ChunkReader, ReadError> {
-        let file = File::open(self.path(key))?;
+        let (header, reader) = ChunkReader::open(&self.path(key))?;
+        if header.key == *key && header.sum() == sum { Ok(reader) } else { Err(ReadError::Foreign) }
+    }
+}
+
+impl ChunkReader {
+    /// Opens a chunk file, whichever chunk it is of.
+    pub(crate) fn open(path: &Path) -> Result<(Header, Self), ReadError> {
+        let file = File::open(path)?;
         let mut front = [0; PREAMBLE_BYTES];
         let found = file.metadata()?.len();
         let short = |expected| ReadError::Length { found, expected };
@@ -99,25 +108,25 @@ impl ChunkStore {
         file.read_exact_at(&mut front, 0)?;
         let preamble = Preamble::decode(&front)?;
         let data_offset = preamble.data_offset();
+        if found < data_offset {
+            return Err(short(data_offset));
+        }
+        let mut fields = vec![0; preamble.field_bytes];
+        file.read_exact_at(&mut fields, preamble_bytes)?;
+        let header = Header::decode(&preamble, &fields)?;
+        let sum = header.sum();
         let behind_data = data_offset.saturating_add(sum.length);
         let expected = behind_data.saturating_add(trailer_bytes(sum.length));
         if found != expected {
             return Err(short(expected));
         }
-        let mut fields = vec![0; preamble.field_bytes];
-        file.read_exact_at(&mut fields, preamble_bytes)?;
-        let header = Header::decode(&preamble, &fields)?;
-        if header.key != *key || header.sum() != sum {
-            return Err(ReadError::Foreign);
-        }
         let trailer_bytes = usize::try_from(trailer_bytes(sum.length));
         let mut trailer = vec![0; trailer_bytes.map_err(|_| short(expected))?];
         file.read_exact_at(&mut trailer, behind_data)?;
-        Ok(ChunkReader { file, data_offset, sum, blocks: decode_trailer(&trailer)? })
+        let blocks = decode_trailer(&trailer)?;
+        Ok((header, Self { file, data_offset, sum, blocks }))
     }
-}
 
-impl ChunkReader {
     /// Reads a block and its stored checksum, without comparing the two.
     pub(crate) fn read_block(&self, index: u64) -> Result<(Bytes, Crc32c), ReadError> {
         let crc = usize::try_from(index).ok().and_then(|i| self.blocks.get(i));
