@@ -38,7 +38,7 @@ const SEEDS: u64 = 20_000;
 
 /// Seeds within which every mistake must be found.
 const MISTAKE_SEEDS: u64 = 100_000;
-const RARE_MISTAKE_SEEDS: u64 = 2_000_000;
+const RARE_MISTAKE_SEEDS: u64 = 200_000;
 
 /// Seeds that once found something:
 /// - 30,725: a Commit was sent again, resting on fewer nodes, while chunks of a lost disk were

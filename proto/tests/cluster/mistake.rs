@@ -38,10 +38,6 @@ pub(crate) enum Mistake {
     ServeOldImage,
     /// V1: a Commit that rests on a lost disk is taken.
     CommitOnLostDisk,
-    /// V2: a Drop that rests on the fence of a lost disk is taken.
-    DropOnLostDisk,
-    /// V4: a write-back of what was read from a lost disk is taken.
-    WriteBackOnLostDisk,
     /// V3: a node counts as restored when it holds its pair of what it has as newest.
     RestoredTooEarly,
     /// A write-back is answered but not sent.
@@ -65,9 +61,9 @@ pub(crate) enum Mistake {
 }
 
 impl Mistake {
-    /// Those that need so many things to coincide that a usual run does not find them.
-    pub(crate) const RARE: [Self; 3] =
-        [Self::RejoinAtOnce, Self::DropOnLostDisk, Self::WriteBackOnLostDisk];
+    /// Needs so many things to coincide that a usual run does not find it. That a Drop and a
+    /// write-back name the disks they rest on (V2, V4) is rarer still: the models show it.
+    pub(crate) const RARE: [Self; 1] = [Self::RejoinAtOnce];
 
     pub(crate) const ALL: [Self; 26] = [
         Self::NoSpill,

@@ -175,9 +175,6 @@ impl Node {
             }
             Request::Release(order) => Answer::Released(row.release(&view, &order).is_ok()),
             Request::Drop(upload, incarnations) => {
-                if mistake == Mistake::DropOnLostDisk {
-                    view.incarnations = [None; 4];
-                }
                 let evidence = DropEvidence::FencedBy(incarnations);
                 Answer::Dropped(row.drop_upload(&view, upload, &evidence).is_ok())
             }
@@ -195,7 +192,6 @@ impl Node {
     ) -> CommitAnswer {
         match mistake {
             Mistake::CommitOnLostDisk if !order.write_back => view.incarnations = [None; 4],
-            Mistake::WriteBackOnLostDisk if order.write_back => view.incarnations = [None; 4],
             Mistake::CommitUnprepared => order.write_back = true,
             _ => {}
         }
