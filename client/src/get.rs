@@ -178,12 +178,13 @@ impl Get {
                 path: Some(path),
                 nodes: look.errors(),
             }),
+            // A removal too may be seen by this reader and missed by the next one.
+            Outcome::Decided { unconfirmed: true, .. } if self.options.strict => {
+                Err(Error::Unconfirmed { path })
+            }
             Outcome::Decided { version: Some(version), unconfirmed }
                 if version.manifest().is_some() =>
             {
-                if unconfirmed && self.options.strict {
-                    return Err(Error::Unconfirmed { path });
-                }
                 Ok((look, version, unconfirmed))
             }
             Outcome::Decided { .. } => Err(Error::NotFound { path }),

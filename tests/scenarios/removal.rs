@@ -1,5 +1,6 @@
 //! Removed files stay removed.
 
+use dfs_proto::wire::pb;
 use harness::cluster::NODES;
 use harness::content::noise;
 
@@ -53,4 +54,34 @@ fn a_removal_needs_three_nodes() {
     }
     cluster.run_only(&NODES);
     assert_eq!(cluster.get("file"), b"content");
+}
+
+#[test]
+fn a_removal_that_is_on_two_nodes_only_is_no_answer_where_certainty_is_asked_for() {
+    let mut cluster = cluster();
+    cluster.put("file", "content");
+    harness::api::block_on(async {
+        // A client that dies after its second Commit.
+        for node in [1, 3] {
+            let mut api = cluster.api(node).await;
+            let hlc = api.stat("file").await.current.expect("a version").tag.expect("a tag").hlc;
+            let record = pb::Record {
+                tag: Some(pb::Tag { hlc: hlc + 1, writer: vec![5; 16] }),
+                kind: pb::Kind::Tombstone.into(),
+                upload_id: vec![6; 16],
+                ..Default::default()
+            };
+            let path = "file".to_owned();
+            let entry = pb::CommitEntry { path, record: Some(record), ..Default::default() };
+            let request = pb::CommitRequest { entries: vec![entry] };
+            let answer = api.client.commit(request).await.expect("an answer").into_inner();
+            assert_eq!(answer.results[0].refusal, None);
+        }
+    });
+    // The next reader might ask the two that still have the file.
+    cluster.run_only(&[1, 3]);
+    cluster.ctl(["get", "--strict", "file", "-"]).exits(5).says("unconfirmed");
+    cluster.ctl(["get", "file", "-"]).exits(3);
+    cluster.run_only(&[1, 2, 3]);
+    cluster.ctl(["get", "--strict", "file", "-"]).exits(3);
 }
