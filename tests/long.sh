@@ -1,10 +1,14 @@
 #!/usr/bin/env bash
-# The tests that take long, with many rounds: DFS_ROUNDS (30) of each. Needs root for loop
-# devices and small file systems; what cannot run says SKIPPED. The models of the protocol that
-# take minutes, and a million seeds of its simulator, come last.
+# The tests that take long, at length: DFS_ROUNDS (30) of each, and DFS_SECONDS (180) of faults of
+# all kinds at once. DFS_SEED draws the same faults again. Needs root for loop devices and small
+# file systems; what cannot run says SKIPPED. The models of the protocol that take minutes, and a
+# million seeds of its simulator, come last.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-export DFS_ROUNDS=${DFS_ROUNDS:-30}
+export DFS_ROUNDS=${DFS_ROUNDS:-30} DFS_SECONDS=${DFS_SECONDS:-180}
+if [[ -n ${DFS_SEED:-} ]]; then
+    export DFS_TEST_SEED=$DFS_SEED
+fi
 cargo test --release --locked -p dfs-tests --test long -- --nocapture "$@"
 cargo test --release --locked -p dfs-proto -- --ignored
 DFS_SEEDS=${DFS_SEEDS:-1000000} cargo test --release --locked -p dfs-proto --test cluster promises

@@ -18,6 +18,8 @@ pub enum Mode {
     Close,
     /// Keeps connections open and passes nothing on any more.
     Swallow,
+    /// Passes on what goes to the node, and nothing that comes from it.
+    Mute,
     /// Keeps connections open and what comes through them for later.
     Hold,
 }
@@ -173,7 +175,12 @@ fn copy(
             std::thread::sleep(Duration::from_millis(5));
         }
         let started = Instant::now();
-        if state.mode() == Mode::Swallow {
+        let is_lost = match state.mode() {
+            Mode::Swallow => true,
+            Mode::Mute => std::ptr::eq(counter(state), &raw const state.from_node),
+            Mode::Forward | Mode::Close | Mode::Hold => false,
+        };
+        if is_lost {
             continue;
         }
         // Counted first: who has seen the bytes sees them counted.

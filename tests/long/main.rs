@@ -1,13 +1,17 @@
-//! What takes longer, or needs root: power that fails, disks that are full or fail.
+//! What takes longer, or needs root: power that fails, disks that are full or fail, and
+//! everything else at once.
 //!
 //! All of it runs with the other tests, a few rounds of each. `tests/long.sh` runs more of
-//! them: DFS_ROUNDS says how many. What cannot run on this machine says SKIPPED and why.
+//! them: DFS_ROUNDS says how many, and DFS_SECONDS how long [`soak`] takes. What cannot run on
+//! this machine says SKIPPED and why.
 
 mod power;
 
 mod full;
 
 mod failing;
+
+mod soak;
 
 use harness::{Cluster, Programs};
 
