@@ -163,7 +163,13 @@ pub(crate) async fn repair(
             Err(error) => errors.push(error),
         }
     }
-    Err(Error::Unavailable { operation: Operation::Repair, path: None, nodes: errors })
+    if run.after.is_none() {
+        return Err(Error::Unavailable { operation: Operation::Repair, path: None, nodes: errors });
+    }
+    // What was done is told, and why it did not go on.
+    let why = errors.iter().map(|error| (error.node, error.cause.to_string()));
+    run.report.problems.extend(why);
+    Ok(run.report)
 }
 
 struct Run<'a> {

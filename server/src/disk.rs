@@ -8,7 +8,7 @@ use dfs_proto::manifest::Incarnation;
 use dfs_proto::placement::NodeId;
 
 use crate::config::Config;
-use crate::identity::{DataDir, IdentityError};
+use crate::identity::{DataDir, IdentityError, Rejoin};
 use crate::index::{Index, OpenError};
 use crate::poison::Poison;
 use crate::store::ChunkStore;
@@ -49,6 +49,8 @@ pub(crate) struct Disk {
     pub(crate) index: Index,
     pub(crate) store: ChunkStore,
     pub(crate) poison: Poison,
+    /// Set until every file is whole again after the disk was replaced.
+    pub(crate) rejoin: Option<Rejoin>,
 }
 
 impl Disk {
@@ -98,7 +100,7 @@ impl Disk {
         Index::remove(&data_dir.index()).map_err(store)?;
         ChunkStore::complete(data_dir.path()).map_err(store)?;
         Index::create(&data_dir.index(), incarnation)?;
-        data_dir.write_without(without)?;
+        data_dir.begin_rejoin(without)?;
         data_dir.write_identity(&Identity {
             cluster: config.cluster.clone(),
             node: config.node,
@@ -121,7 +123,8 @@ impl Disk {
             .keeping(config.disk_reserve);
         let boot = Boot { count: identity.boot.count.saturating_add(1), nonce };
         let identity = Identity { boot, ..identity };
-        Ok(Self { data_dir, identity, index, store, poison })
+        let rejoin = data_dir.rejoin()?;
+        Ok(Self { data_dir, identity, index, store, poison, rejoin })
     }
 
     /// Checks without opening or writing anything that the disk belongs to this node. One in

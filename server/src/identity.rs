@@ -28,8 +28,9 @@ use dfs_proto::placement::NodeId;
 use crate::hex;
 
 const FILE_NAME: &str = "identity";
-/// Says, while a node rejoins, for which other one it does not wait.
-const WITHOUT_NAME: &str = "rejoin-without";
+/// There from `dfsd rejoin` until every file is whole again. Says for which other node this one
+/// does not wait: its position, or `-`.
+const REJOIN_NAME: &str = "rejoin";
 const FIRST_LINE: &str = "dfs identity 1";
 
 /// Why a data directory cannot be used. Each text ends with what to do.
@@ -57,6 +58,13 @@ impl IdentityError {
     fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { path: path.to_owned(), source }
     }
+}
+
+/// A rejoin that is not over yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rejoin {
+    /// The node that is not waited for.
+    pub(crate) without: Option<NodeId>,
 }
 
 /// A data directory that this process alone uses.
@@ -106,7 +114,7 @@ impl DataDir {
     /// Removes the identity of a former life.
     pub(crate) fn forget(&self) -> Result<(), IdentityError> {
         let io = || IdentityError::io(&self.path);
-        for name in [FILE_NAME, WITHOUT_NAME] {
+        for name in [FILE_NAME, REJOIN_NAME] {
             match fs::remove_file(self.path.join(name)) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 removed => removed.map_err(io())?,
@@ -115,24 +123,38 @@ impl DataDir {
         File::open(&self.path).and_then(|dir| dir.sync_all()).map_err(io())
     }
 
-    /// Remembers that this node rejoins without waiting for another one.
-    pub(crate) fn write_without(&self, node: Option<NodeId>) -> Result<(), IdentityError> {
-        let Some(node) = node else { return Ok(()) };
-        let path = self.path.join(WITHOUT_NAME);
-        replace_file(&path, format!("{node}\n").as_bytes()).map_err(IdentityError::io(&path))
+    /// Remembers that this node rejoins, perhaps without waiting for another one.
+    pub(crate) fn begin_rejoin(&self, without: Option<NodeId>) -> Result<(), IdentityError> {
+        let path = self.path.join(REJOIN_NAME);
+        let text = without.map_or_else(|| "-\n".to_owned(), |node| format!("{node}\n"));
+        replace_file(&path, text.as_bytes()).map_err(IdentityError::io(&path))
     }
 
-    /// The node that this one does not wait for when it rejoins.
-    pub(crate) fn without(&self) -> Result<Option<NodeId>, IdentityError> {
-        let path = self.path.join(WITHOUT_NAME);
+    /// Whether a rejoin is not over yet, and if so without which other node.
+    pub(crate) fn rejoin(&self) -> Result<Option<Rejoin>, IdentityError> {
+        let path = self.path.join(REJOIN_NAME);
         let text = match fs::read_to_string(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             text => text.map_err(IdentityError::io(&path))?,
         };
-        match text.trim_end().parse().ok().and_then(NodeId::new) {
-            Some(node) => Ok(Some(node)),
-            None => Err(IdentityError::Damaged { path, why: "it is no position" }),
+        let without = match text.trim_end() {
+            "-" => None,
+            text => match text.parse().ok().and_then(NodeId::new) {
+                Some(node) => Some(node),
+                None => return Err(IdentityError::Damaged { path, why: "it is no position" }),
+            },
+        };
+        Ok(Some(Rejoin { without }))
+    }
+
+    /// Forgets that this node rejoined.
+    pub(crate) fn end_rejoin(&self) -> Result<(), IdentityError> {
+        let io = || IdentityError::io(&self.path);
+        match fs::remove_file(self.path.join(REJOIN_NAME)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            removed => removed.map_err(io())?,
         }
+        File::open(&self.path).and_then(|dir| dir.sync_all()).map_err(io())
     }
 
     fn lock(path: &Path) -> Result<Self, IdentityError> {

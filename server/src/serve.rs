@@ -6,12 +6,14 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use dfs_proto::identity::Identity;
+use dfs_proto::placement::NodeId;
 use dfs_proto::wire::pb::dfs_service_server::DfsServiceServer;
 use dfs_proto::wire::pb::peer_service_server::PeerServiceServer;
 use dfs_proto::wire::{
     CONNECTION_WINDOW_BYTES, MAX_FRAME_BYTES, MAX_MESSAGE_BYTES, STREAM_WINDOW_BYTES, pb,
 };
 use tokio::net::TcpListener;
+use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::Server;
@@ -24,7 +26,7 @@ use crate::auth::layer::AuthLayer;
 use crate::config::{Config, ConfigError};
 use crate::disk::{Disk, DiskError};
 use crate::heal::Healer;
-use crate::identity::DataDir;
+use crate::identity::{DataDir, Rejoin};
 use crate::node::{Node, NodeError};
 use crate::peers::Peers;
 use crate::peers::hello::{self, StaleDisk};
@@ -92,7 +94,8 @@ pub(crate) struct Parts {
     auth: Arc<Auth>,
     poison: Poison,
     /// Holds the lock on the data directory.
-    data_dir: DataDir,
+    data_dir: Arc<DataDir>,
+    rejoin: Option<Rejoin>,
 }
 
 impl Parts {
@@ -101,15 +104,23 @@ impl Parts {
         let nonce = getrandom::u64().map_err(|_| ServeError::System("random numbers"))?;
         let secret = config.read_secret()?;
         let users = Users::load(&config.users_file)?;
-        let Disk { data_dir, identity, index, store, poison } = Disk::open(&config, nonce)?;
-        let node = Node::new(identity, index, store, poison.clone(), config.prune_grace)?;
+        let Disk { data_dir, identity, index, store, poison, rejoin } = Disk::open(&config, nonce)?;
+        let node = Node::new(
+            identity,
+            index,
+            store,
+            poison.clone(),
+            config.prune_grace,
+            rejoin.is_some(),
+        )?;
         Ok(Self {
             auth: Arc::new(Auth::new(users, &secret)),
             config,
             secret,
             node,
             poison,
-            data_dir,
+            data_dir: Arc::new(data_dir),
+            rejoin,
         })
     }
 }
@@ -134,7 +145,7 @@ async fn serve(
     parts: Parts,
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
-    let Parts { config, secret, node, auth, poison, data_dir } = parts;
+    let Parts { config, secret, node, auth, poison, data_dir, rejoin } = parts;
     let tasks = TaskTracker::new();
     let stale = Arc::new(OnceLock::new());
     // Also set when the node stops by itself.
@@ -144,8 +155,8 @@ async fn serve(
     let identity = node.identity();
     let peers = Peers::new(identity.clone(), &config.peers, &secret);
     let peers = peers.ok_or(ServeError::System("way to call the other nodes"))?;
-    let healer =
-        Arc::new(Healer::new(Arc::clone(&node), peers, config.healing, config.staging_ttl));
+    let healer = Healer::new(Arc::clone(&node), peers, config.healing, config.staging_ttl);
+    let healer = Arc::new(healer.restoring(Arc::clone(&data_dir), rejoin.is_some()));
     tasks.spawn(Arc::clone(&healer).keep_scrubbing(ending.clone()));
 
     let (health, health_service) = tonic_health::server::health_reporter();
@@ -168,9 +179,9 @@ async fn serve(
     };
     let peer_api =
         PeerApi { node: Arc::clone(&node), healer: Arc::clone(&healer), stop: cut_off.clone() };
-    let data_dir = Arc::new(data_dir);
+    let without = rejoin.and_then(|rejoin| rejoin.without);
     let rejoined =
-        rejoin(Arc::clone(&data_dir), Arc::clone(&healer), poison.clone(), health.clone());
+        come_back(data_dir, Arc::clone(&healer), without, poison.clone(), health.clone());
     let stopped = ending.clone();
     tasks.spawn(async move {
         if stopped.run_until_cancelled(rejoined).await.is_some() {
@@ -222,9 +233,10 @@ async fn serve(
 }
 
 /// Has a node with a new disk catch up, and then take part.
-async fn rejoin(
+async fn come_back(
     data_dir: Arc<DataDir>,
     healer: Arc<Healer>,
+    without: Option<NodeId>,
     poison: Poison,
     health: HealthReporter,
 ) {
@@ -232,19 +244,18 @@ async fn rejoin(
     if !node.identity().rejoining {
         return;
     }
-    let without = match data_dir.without() {
-        Ok(without) => without,
-        Err(error) => return poison.trip(&error),
-    };
     healer.rejoin(without).await;
     let serving = Identity { rejoining: false, ..node.identity() };
     // First on the disk: a node that has served must not start to rejoin again by itself.
-    if let Err(error) = data_dir.write_identity(&serving) {
-        poison.trip(&error);
-        return;
+    let written = serving.clone();
+    let written = spawn_blocking(move || data_dir.write_identity(&written)).await;
+    match written {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => return poison.trip(&error),
+        Err(error) => return poison.trip(&error),
     }
     node.end_rejoin();
-    healer.copying();
+    healer.tell_restoring();
     set_health(&health, ServingStatus::Serving).await;
     tracing::info!(node = %serving.node, "rejoined: serving, and copying its chunks");
 }

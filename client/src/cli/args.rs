@@ -164,7 +164,7 @@ pub(super) struct ListArgs {
 /// repair
 #[derive(ClapArgs)]
 pub(super) struct RepairArgs {
-    /// Change nothing, tell what a quick repair would do
+    /// Change nothing, tell what a quick repair would do; exit code 0 if it would make all whole
     #[arg(long)]
     pub(super) dry_run: bool,
     /// Look only into files that look wrong; without it, every chunk is re-read from disk

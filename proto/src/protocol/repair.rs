@@ -234,7 +234,10 @@ impl Repair {
             return Vec::new();
         }
         match (self.step, event) {
-            (_, Event::Failed(_)) => self.nodes[place].failed = true,
+            (_, Event::Failed(_)) => {
+                self.nodes[place].failed = true;
+                self.take_back(id);
+            }
             (Step::Asking, Event::Reply(_, reply)) => self.nodes[place].reply = Some(reply),
             (Step::Looking | Step::Copying | Step::Verifying, Event::Held(_, held)) => {
                 self.on_held(id, held);
@@ -243,6 +246,9 @@ impl Repair {
                 let acked = answer == CommitAnswer::Acked;
                 self.nodes[place].holds |= acked;
                 self.nodes[place].failed |= !acked;
+                if !acked {
+                    self.take_back(id);
+                }
             }
             (Step::Releasing, Event::Released(_, released)) => {
                 self.busy |= !released;
@@ -258,6 +264,20 @@ impl Repair {
             self.advance(&mut effects);
         }
         effects
+    }
+
+    /// The report is of what was done: what `id` did not do in this step goes.
+    fn take_back(&mut self, id: NodeId) {
+        let asked = self.nodes[id.index()].asked;
+        match self.step {
+            Step::Spreading => self.report.written_back.retain(|other| *other != id),
+            Step::Copying => {
+                let copied = &mut self.report.copied[id.index()];
+                *copied = copied.minus(asked);
+            }
+            Step::Releasing => self.report.released[id.index()] = ChunkSet::EMPTY,
+            Step::Asking | Step::Looking | Step::Verifying | Step::Over => {}
+        }
     }
 
     /// Ends the repair where it is.
@@ -473,8 +493,12 @@ impl Repair {
         if self.mode == Mode::DryRun {
             return;
         }
+        // Of chunks that cannot go, because a home of theirs is away, nothing is to be shown.
+        let movable: ChunkSet =
+            ChunkSet::ALL.iter().filter(|chunk| self.homes_hold(&manifest, *chunk)).collect();
         let spilled =
             self.present().fold(ChunkSet::EMPTY, |all, id| all.union(self.spilled(&manifest, id)));
+        let spilled = spilled.minus(ChunkSet::ALL.minus(movable));
         let present: Vec<NodeId> = self.present().collect();
         for node in present {
             let seen = &mut self.nodes[node.index()];
@@ -520,13 +544,19 @@ impl Repair {
         }
     }
 
-    /// Whether both homes of a chunk have shown that they hold it.
-    fn is_home(&self, manifest: &Manifest, chunk: ChunkId) -> bool {
+    /// Whether both homes of a chunk are here and say that they hold it.
+    fn homes_hold(&self, manifest: &Manifest, chunk: ChunkId) -> bool {
         homes(manifest.x(), chunk).into_iter().all(|home| {
             let seen = &self.nodes[home.index()];
-            let shown = self.mode == Mode::DryRun || seen.verified.contains(chunk);
-            !seen.failed && seen.holds && shown && seen.have.contains(chunk)
+            !seen.failed && seen.holds && seen.have.contains(chunk)
         })
+    }
+
+    /// Whether both homes of a chunk have shown that they hold it.
+    fn is_home(&self, manifest: &Manifest, chunk: ChunkId) -> bool {
+        let shown = |home: NodeId| self.nodes[home.index()].verified.contains(chunk);
+        let both = homes(manifest.x(), chunk).into_iter().all(shown);
+        self.homes_hold(manifest, chunk) && (both || self.mode == Mode::DryRun)
     }
 
     fn finish(&mut self, state: Option<State>, effects: &mut Vec<Effect>) {

@@ -15,19 +15,22 @@ pub(crate) mod survey;
 pub(crate) mod sweep;
 mod upload;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::HealSettings;
+use crate::identity::DataDir;
 use crate::node::Node;
 use crate::peers::Peers;
 
 /// Paths repaired at a time.
 const PARALLEL: usize = 8;
+/// Repairs that clients may have running on this node.
+const REPAIRS: usize = 4;
 /// Chunks copied to this node at a time.
 const PULLS: usize = 4;
 
@@ -51,6 +54,9 @@ pub(crate) struct Healer {
     staging_ttl: Duration,
     pub(crate) figures: Figures,
     pulls: Semaphore,
+    repairs: Arc<Semaphore>,
+    data_dir: Option<Arc<DataDir>>,
+    is_restoring: AtomicBool,
     /// What a rejoining node waits for. Held for copies of a short text only.
     rejoin_state: Mutex<String>,
 }
@@ -62,9 +68,25 @@ impl Healer {
         settings: HealSettings,
         staging_ttl: Duration,
     ) -> Self {
-        let pulls = Semaphore::new(PULLS);
+        let (pulls, repairs) = (Semaphore::new(PULLS), Arc::new(Semaphore::new(REPAIRS)));
         let (figures, rejoin_state) = (Figures::default(), Mutex::default());
-        Self { node, peers, settings, staging_ttl, figures, pulls, rejoin_state }
+        Self {
+            node,
+            peers,
+            settings,
+            staging_ttl,
+            figures,
+            pulls,
+            repairs,
+            data_dir: None,
+            is_restoring: AtomicBool::new(false),
+            rejoin_state,
+        }
+    }
+
+    /// A client's turn to repair, kept until its repair ends; `None` where there are too many.
+    pub(crate) fn repair_turn(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.repairs).try_acquire_owned().ok()
     }
 
     /// What a rejoining node waits for, or has still to do; empty otherwise.
@@ -72,10 +94,49 @@ impl Healer {
         self.rejoin_state.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The node serves, but its chunks are still to be copied: it counts as the one node that
-    /// may fail.
-    pub(crate) fn copying(&self) {
-        self.set_rejoin_state("serving; its chunks are being copied".to_owned());
+    /// Says whether files may still be on one disk less since this node's was replaced, and
+    /// where that is remembered.
+    pub(crate) fn restoring(self, data_dir: Arc<DataDir>, restoring: bool) -> Self {
+        let healer =
+            Self { data_dir: Some(data_dir), is_restoring: AtomicBool::new(restoring), ..self };
+        if !healer.node.identity().rejoining {
+            healer.tell_restoring();
+        }
+        healer
+    }
+
+    /// Whether this node's disk was replaced and not every file has been seen whole since.
+    pub(crate) fn is_restoring(&self) -> bool {
+        self.is_restoring.load(Ordering::Relaxed)
+    }
+
+    /// Has the status say that this node still counts as the one that may fail.
+    pub(crate) fn tell_restoring(&self) {
+        if self.is_restoring() {
+            let text = match self.settings.every {
+                Some(_) => "serving; its chunks are being copied",
+                None => "serving; its chunks are not copied while heal_every is off",
+            };
+            self.set_rejoin_state(text.to_owned());
+        }
+    }
+
+    /// Every file has been seen whole on all four nodes.
+    async fn all_is_whole(&self) {
+        if !self.is_restoring() {
+            return;
+        }
+        let Some(data_dir) = self.data_dir.clone() else { return };
+        match tokio::task::spawn_blocking(move || data_dir.end_rejoin()).await {
+            Ok(Ok(())) => {
+                self.is_restoring.store(false, Ordering::Relaxed);
+                self.set_rejoin_state(String::new());
+                tracing::info!("every file is whole again");
+            }
+            // It is tried again after the next pass.
+            Ok(Err(error)) => tracing::warn!(%error, "the end of the rejoin is not recorded"),
+            Err(error) => tracing::warn!(%error, "the end of the rejoin is not recorded"),
+        }
     }
 
     fn set_rejoin_state(&self, state: String) {

@@ -81,14 +81,23 @@ impl Healer {
         let mut survey = Survey::start(&self.peers, None, None);
         let mut running: FuturesUnordered<BoxFuture<'_, bool>> = FuturesUnordered::new();
         let mut unhealed = 0;
-        while let Some(surveyed) = survey.next().await {
+        let mut all_whole = true;
+        loop {
+            let surveyed = {
+                // What runs goes on while the survey waits for other nodes.
+                let mut next = std::pin::pin!(survey.next());
+                loop {
+                    tokio::select! {
+                        biased;
+                        surveyed = &mut next, if running.len() < PARALLEL => break surveyed,
+                        Some(healed) = running.next() => unhealed += u64::from(!healed),
+                    }
+                }
+            };
+            let Some(surveyed) = surveyed else { break };
+            all_whole &= surveyed.is_whole();
             if !surveyed.concerns(own) {
                 continue;
-            }
-            if running.len() >= PARALLEL
-                && let Some(healed) = running.next().await
-            {
-                unhealed += u64::from(!healed);
             }
             running.push(Box::pin(async move { self.heal(&surveyed.of).await }));
         }
@@ -98,9 +107,8 @@ impl Healer {
         self.clear_abandoned().await?;
         self.figures.unhealed.store(unhealed, Ordering::Relaxed);
         self.figures.last_pass_ms.store(now_ms(), Ordering::Relaxed);
-        if unhealed == 0 && survey.problems.is_empty() && !self.rejoin_state().is_empty() {
-            tracing::info!("every file is whole again");
-            self.set_rejoin_state(String::new());
+        if all_whole && survey.problems.is_empty() {
+            self.all_is_whole().await;
         }
         for (node, error) in &survey.problems {
             tracing::debug!(%node, %error, "took no part in a pass");

@@ -19,6 +19,7 @@ impl Healer {
         let (mut repair, effects) = Repair::start(mode);
         let mut open = FuturesUnordered::new();
         let mut effects = effects;
+        let mut released_some = false;
         for _ in 0..MAX_STEPS {
             for effect in effects.drain(..) {
                 match effect {
@@ -27,6 +28,12 @@ impl Healer {
                         while open.next().await.is_some() {}
                         tell(of, mode, &report);
                         return report;
+                    }
+                    effect @ Effect::Release { .. } => {
+                        // Only Confirms may be under way, and a release rests on them.
+                        while !released_some && open.next().await.is_some() {}
+                        released_some = true;
+                        open.push(self.carry(of, effect, pace));
                     }
                     effect => open.push(self.carry(of, effect, pace)),
                 }

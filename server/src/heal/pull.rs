@@ -9,7 +9,7 @@ use dfs_proto::manifest::{UploadId, Version};
 use dfs_proto::placement::{NodeId, PerNode};
 use dfs_proto::protocol::Refused;
 
-use super::{Healer, add};
+use super::{Healer, PULLS, add};
 use crate::node::NodeError;
 use crate::node::heal::Restoring;
 use crate::peers::{PeerError, UserPath};
@@ -19,6 +19,8 @@ use crate::peers::{PeerError, UserPath};
 enum CopyError {
     #[error("node {0}: {1}")]
     Peer(NodeId, PeerError),
+    #[error("no other node that holds it is known")]
+    Nowhere,
     #[error("{0}")]
     Refused(Refused),
     #[error(transparent)]
@@ -60,19 +62,33 @@ impl Healer {
         let Ok(_turn) = self.pulls.acquire().await else { return Err(NodeError::Stopping) };
         let committed = self.node.committed(&of.user, &of.path, upload)?;
         let Some(record) = committed else { return Ok(Err(Refused::NotCommitted)) };
-        let mut pace = Pace::new(bytes_per_second);
+        let share = u64::try_from(PULLS).unwrap_or(1);
+        let mut pace = Pace::new(bytes_per_second.div_ceil(share));
         for chunk in chunks.iter() {
             match self.get(of, &record.version, chunk, held, &mut pace).await {
                 Ok(()) => {}
                 Err(CopyError::Node(error)) => return Err(error),
                 Err(CopyError::Refused(refused)) => return Ok(Err(refused)),
-                Err(error @ CopyError::Peer(..)) => {
+                Err(error @ (CopyError::Peer(..) | CopyError::Nowhere)) => {
                     let UserPath { user, path } = of;
                     tracing::warn!(%user, %path, %upload, %chunk, %error, "not copied");
                 }
             }
         }
         Ok(Ok(()))
+    }
+
+    /// Looks for chunk files of a version that a former life of this node's disk has left.
+    pub(crate) async fn reclaim(&self, of: &UserPath, upload: UploadId) -> Result<(), NodeError> {
+        if !self.is_restoring() {
+            return Ok(());
+        }
+        let Some(record) = self.node.committed(&of.user, &of.path, upload)? else { return Ok(()) };
+        for chunk in ChunkSet::ALL.minus(record.have).iter() {
+            let (user, path) = (of.user.clone(), of.path.clone());
+            self.node.reclaim(user, path, &record.version, chunk).await?;
+        }
+        Ok(())
     }
 
     /// Gets one chunk from wherever it can be had.
@@ -89,7 +105,7 @@ impl Healer {
             return Ok(());
         }
         let own = self.node.position();
-        let mut last = CopyError::Refused(Refused::NotPrepared);
+        let mut last = CopyError::Nowhere;
         // The neighbours first: a chunk's other home is one of them.
         let sources = [1, 3, 2].map(|step| NodeId::ALL[(own.index() + step) % 4]);
         for source in sources.into_iter().filter(|id| held[id.index()].contains(chunk)) {

@@ -60,7 +60,15 @@ impl Healer {
         for (key, path, length) in batch {
             let chunks = ChunkSet::EMPTY.with(key.chunk);
             let (user, upload) = (key.user.clone(), key.upload);
-            self.node.check_chunks(user, path, upload, chunks).await?;
+            match self.node.check_chunks(user, path.clone(), upload, chunks).await {
+                Ok(_) => {}
+                Err(error @ (NodeError::Poisoned | NodeError::Stopping)) => return Err(error),
+                // Neither good nor bad: the rest must not wait for it.
+                Err(error) => {
+                    tracing::warn!(user = %key.user, %path, %upload, chunk = %key.chunk, %error,
+                        "a chunk cannot be scrubbed");
+                }
+            }
             add(&self.figures.scrubbed_bytes, length);
             let millis = length.saturating_mul(1000) / self.settings.scrub_bytes_per_second.max(1);
             tokio::time::sleep(Duration::from_millis(millis)).await;

@@ -81,14 +81,24 @@ impl<'a> Sweep<'a> {
     /// The next path that is finished, in byte order; `None` at the end.
     pub(crate) async fn next(&mut self) -> Option<Swept> {
         while !self.at_end && self.running.len() < PARALLEL {
-            match self.survey.next().await {
-                Some(surveyed) => self.begin(surveyed),
-                None => self.at_end = true,
+            // What runs goes on while the survey waits for other nodes. A survey that is asked
+            // again goes on where it was.
+            tokio::select! {
+                biased;
+                surveyed = self.survey.next() => match surveyed {
+                    Some(surveyed) => self.begin(surveyed),
+                    None => self.at_end = true,
+                },
+                Some((of, report)) = self.running.next() => return Some(self.swept(of, report)),
             }
         }
         let (of, report) = self.running.next().await?;
+        Some(self.swept(of, report))
+    }
+
+    fn swept(&mut self, of: UserPath, report: Option<Report>) -> Swept {
         self.summary.count(&report);
-        Some(Swept { path: of.path, report })
+        Swept { path: of.path, report }
     }
 
     fn begin(&mut self, surveyed: Surveyed) {

@@ -62,11 +62,14 @@ impl Node {
             Err(ReadError::Io(error)) => return Err(NodeError::Io(error)),
             Err(_) => return Err(NodeError::Task),
         };
+        if !self.give_up(key, path).await? {
+            return Ok(true);
+        }
         tracing::error!(
             user = %key.user, %path, upload = %key.upload, chunk = %key.chunk, %error,
             "a chunk is bad"
         );
-        self.give_up(key, path).await?;
+        self.suspects.add(&key.user, path);
         Ok(false)
     }
 
@@ -84,19 +87,23 @@ impl Node {
         self.blocking(move || store.open_chunk(&key, sum)?.verify()).await
     }
 
-    /// Takes a bad chunk out of the index, then moves its file away.
-    async fn give_up(&self, key: &ChunkKey, path: &FilePath) -> Result<(), NodeError> {
-        self.suspects.add(&key.user, path);
+    /// Takes a bad chunk out of the index, then moves its file away. False where it is not in
+    /// the index any more: it was removed while it was read.
+    async fn give_up(&self, key: &ChunkKey, path: &FilePath) -> Result<bool, NodeError> {
         let _publishing = self.publishing(key).await;
         let (gone, path) = (key.clone(), path.clone());
         let lose = move |txn: &mut Txn<'_>| {
+            if txn.chunk(&gone)?.is_none() {
+                return Ok(None);
+            }
             let before = txn.row(&gone.user, &path, &[gone.upload])?;
             let mut row = before.clone();
             row.lose_chunks(gone.upload, ChunkSet::EMPTY.with(gone.chunk));
             txn.put_row(&gone.user, &path, &before, &row);
-            forget(txn, vec![gone])
+            forget(txn, vec![gone]).map(Some)
         };
-        for file in self.index.update(lose).await? {
+        let Some(lost) = self.index.update(lose).await? else { return Ok(false) };
+        for file in lost {
             let store = Arc::clone(&self.store);
             let moved = self.blocking(move || store.quarantine(&file, now_ms())).await?;
             if let Err(error) = moved {
@@ -104,6 +111,6 @@ impl Node {
                 tracing::warn!(%error, "a bad chunk file stays where it was");
             }
         }
-        Ok(())
+        Ok(true)
     }
 }

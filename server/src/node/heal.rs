@@ -132,13 +132,20 @@ impl Node {
             return Ok(false);
         }
         let key = ChunkKey { user, upload: version.upload, chunk };
-        let _publishing = self.publishing(&key).await;
+        let header = Header { key: key.clone(), path, manifest, written_ms: now_ms() };
+        if self.already_prepared(&header, Purpose::Restore)?.is_some() {
+            return Ok(false);
+        }
         let (store, opened) = (Arc::clone(&self.store), key.clone());
         let good = move || store.open_chunk(&opened, sum).and_then(|reader| reader.verify());
         if self.blocking(good).await?.is_err() {
             return Ok(false);
         }
-        let header = Header { key, path, manifest, written_ms: now_ms() };
+        // Nobody but a copy of the same chunk writes this file, and that is as good.
+        let _publishing = self.publishing(&key).await;
+        if self.already_prepared(&header, Purpose::Restore)?.is_some() {
+            return Ok(false);
+        }
         Ok(self.record_file(header, Purpose::Restore).await?.is_ok())
     }
 
@@ -205,27 +212,27 @@ impl Node {
         Ok(self.blocking(list).await??)
     }
 
-    /// A page of fenced uploads.
+    /// A page of fenced uploads, and after which row the next one begins, if there is one.
     pub(crate) async fn fences(
         &self,
         after: After,
-        entries: usize,
-    ) -> Result<(Vec<(UserName, FilePath, UploadId)>, bool), NodeError> {
+        rows: usize,
+    ) -> Result<(Vec<(UserName, FilePath, UploadId)>, After), NodeError> {
         let view = self.index.view();
         let list = move || {
             let after = after.as_ref().map(|(user, path, upload)| (user, path, *upload));
             let mut page = Vec::new();
-            for row in view.uploads_after(after) {
+            // Bounded by what is looked at: most uploads are no fences.
+            for (row, looked) in view.uploads_after(after).zip(1..) {
                 let (user, path, id, upload) = row?;
-                if upload.state != UploadState::Fenced {
-                    continue;
+                if upload.state == UploadState::Fenced {
+                    page.push((user.clone(), path.clone(), id));
                 }
-                if page.len() >= entries {
-                    return Ok::<_, IndexError>((page, true));
+                if looked >= rows {
+                    return Ok::<_, IndexError>((page, Some((user, path, id))));
                 }
-                page.push((user, path, id));
             }
-            Ok((page, false))
+            Ok((page, None))
         };
         Ok(self.blocking(list).await??)
     }

@@ -127,21 +127,21 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Joins the parts. Sweeps the store: nothing may have been served before.
+    /// Joins the parts. Sweeps the store: nothing may have been served before. `keep_unknown`:
+    /// there may still be use for chunk files that the index does not know yet.
     pub(crate) fn new(
         identity: Identity,
         index: Index,
         store: ChunkStore,
         poison: Poison,
         prune_grace: Duration,
+        keep_unknown: bool,
     ) -> Result<Arc<Self>, NodeError> {
         let view = index.view();
         let known = Known::load(&view)?;
         let swept = store.sweep(now_ms(), |key| {
             let entry = view.chunk(key).map_err(NodeError::from)?;
-            // A node that rejoins may still have use for what it does not know yet.
-            let wanted = identity.rejoining;
-            Ok::<_, NodeError>(wanted || entry.is_some_and(|entry| entry.inline.is_none()))
+            Ok::<_, NodeError>(keep_unknown || entry.is_some_and(|entry| entry.inline.is_none()))
         })?;
         report(&swept);
         Ok(Arc::new(Self {

@@ -34,7 +34,7 @@ fn open(dir: &TempDir, grace: Duration) -> Arc<Node> {
     let poison = Poison::default();
     let index = Index::open(&dir.path().join("index"), OWN, poison.clone()).unwrap();
     let store = ChunkStore::open(dir.path(), Duration::from_secs(3600)).unwrap();
-    Node::new(identity, index, store, poison, grace).unwrap()
+    Node::new(identity, index, store, poison, grace, false).unwrap()
 }
 
 impl Fixture {

@@ -261,8 +261,9 @@ impl Peers {
             bytes_per_second,
         });
         let pace = if bytes_per_second == 0 { SLOWEST } else { bytes_per_second.min(SLOWEST) };
-        // A chunk may have to be read from one node after the other.
-        let limit = chunk_limit(version, chunks, pace) * 2;
+        // Several copies share the pace and wait for a turn, and a chunk may have to be read
+        // from one node after the other.
+        let limit = chunk_limit(version, chunks, pace) * 8;
         let (identity, answer) = self.heal(node, of, step, limit).await?;
         held(&identity, &answer)
     }

@@ -82,11 +82,8 @@ impl PeerService for PeerApi {
         };
         if request.view() == pb::RecordsView::Fences {
             let found = self.node.fences(after, entries).await;
-            let (fences, more) = found.map_err(status::node)?;
-            page.next = fences
-                .last()
-                .filter(|_| more)
-                .map(|(user, path, upload)| key(user, path, Some(*upload)));
+            let (fences, next) = found.map_err(status::node)?;
+            page.next = next.map(|(user, path, upload)| key(&user, &path, Some(upload)));
             page.fences = fences.iter().map(user_upload).collect();
             return Ok(Response::new(page));
         }
@@ -146,6 +143,9 @@ impl PeerApi {
                     [] => None,
                     id => Some(convert::upload_id("look.upload_id", id)?),
                 };
+                if let Some(upload) = upload {
+                    self.healer.reclaim(of, upload).await.map_err(status::node)?;
+                }
                 let bad = match upload.filter(|_| !reread.is_empty()) {
                     Some(upload) => {
                         let checked = node.check_chunks(user, path, upload, reread).await;

@@ -23,6 +23,12 @@ const TELL_EVERY: Duration = Duration::from_millis(500);
 /// Most paths named in one message.
 const MAX_PATHS: usize = 1000;
 
+/// A client that takes nothing for this long is gone for good; it can go on where it was.
+const MAX_STALL: Duration = Duration::from_secs(60);
+
+/// Nobody listens any more.
+struct Gone;
+
 type Message = Result<pb::RepairResponse, Status>;
 pub(super) type Stream = ReceiverStream<Message>;
 
@@ -40,9 +46,13 @@ pub(super) fn repair(api: &Api, user: UserName, request: &pb::RepairRequest) -> 
     if api.node.identity().rejoining {
         return Err(Reason::NodeRejoining.status("this node is rejoining; ask another one"));
     }
+    let turn = api.healer.repair_turn().ok_or_else(|| {
+        Reason::Overloaded.status("this node runs as many repairs as it may; try again later")
+    })?;
     let (messages, stream) = mpsc::channel(AHEAD);
     let (stop, node, healer) = (api.stop.clone(), api.identity(), Arc::clone(&api.healer));
     api.node.tasks().spawn(async move {
+        let _turn = turn;
         let sweep = Sweep::start(&healer, user, prefix, after, mode);
         if stop.run_until_cancelled(run(sweep, node, &messages)).await.is_none() {
             let last = Reason::ShuttingDown.status("the node is about to stop");
@@ -73,7 +83,7 @@ async fn run(
                     _ = told.tick() => {
                         next.summary = Some(counts);
                         let message = std::mem::replace(&mut next, fresh());
-                        if messages.send(Ok(message)).await.is_err() {
+                        if send(messages, message).await.is_err() {
                             return;
                         }
                     }
@@ -87,7 +97,7 @@ async fn run(
         }
         if next.paths.len() >= MAX_PATHS {
             next.summary = Some(summary(&sweep.summary));
-            if messages.send(Ok(std::mem::replace(&mut next, fresh()))).await.is_err() {
+            if send(messages, std::mem::replace(&mut next, fresh())).await.is_err() {
                 return;
             }
         }
@@ -104,7 +114,13 @@ async fn run(
         .map(|(id, message)| pb::NodeProblem { position: id.get().into(), message })
         .collect();
     // Nobody may be listening any more.
-    let _ = messages.send(Ok(next)).await;
+    let _ = send(messages, next).await;
+}
+
+/// Sends a message, unless the client has gone or takes nothing.
+async fn send(messages: &mpsc::Sender<Message>, message: pb::RepairResponse) -> Result<(), Gone> {
+    let sent = tokio::time::timeout(MAX_STALL, messages.send(Ok(message))).await;
+    sent.map_err(|_| Gone)?.map_err(|_| Gone)
 }
 
 fn summary(summary: &Summary) -> pb::RepairSummary {
