@@ -13,6 +13,8 @@ mod failing;
 
 mod soak;
 
+mod two_disks;
+
 use harness::{Cluster, Programs};
 
 /// The programs that cargo built for these tests.
