@@ -13,20 +13,23 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use super::Healer;
 use crate::node::NodeError;
+use crate::node::known::Meeting;
 use crate::peers::{PeerError, RecordPage, RecordsQuery};
 
 /// How far one node has been read out.
 #[derive(Debug, Clone, Default)]
-struct Place {
+pub(crate) struct Place {
     fences: bool,
     after: Option<pb::RecordKey>,
 }
 
-/// Why a page of another node could not be taken over.
+/// Why another node was not met, or a page of it could not be taken over.
 #[derive(Debug, thiserror::Error)]
 enum AdoptError {
     #[error("{0}")]
     Peer(#[from] PeerError),
+    #[error("its disk is not the one remembered ({0:?})")]
+    Stale(Meeting),
     #[error("{0}")]
     Node(#[from] NodeError),
 }
@@ -88,23 +91,28 @@ impl Healer {
         }
     }
 
-    async fn introduce(&self, id: NodeId) -> (Event, Option<Place>) {
-        let own = self.node.identity();
-        let event = match self.peers.hello(id, &own).await {
-            Ok(met) => Event::Met(
-                id,
-                Peer {
-                    incarnation: met.incarnation,
-                    serving: !met.rejoining,
-                    remembers: Some(own.incarnation),
-                },
-            ),
+    /// Has another node record this one's incarnation, and records its own.
+    pub(crate) async fn introduce(&self, id: NodeId) -> (Event, Option<Place>) {
+        let event = match self.meet(id).await {
+            Ok(peer) => Event::Met(id, peer),
             Err(error) => {
                 tracing::debug!(node = %id, %error, "not met");
                 Event::Failed(id)
             }
         };
         (event, None)
+    }
+
+    async fn meet(&self, id: NodeId) -> Result<Peer, AdoptError> {
+        let own = self.node.identity();
+        let met = self.peers.hello(id, &own).await?;
+        let (incarnation, serving) = (met.incarnation, !met.rejoining);
+        match self.node.meet(met).await?.0 {
+            Meeting::Expected => {
+                Ok(Peer { incarnation, serving, remembers: Some(own.incarnation) })
+            }
+            other => Err(AdoptError::Stale(other)),
+        }
     }
 
     async fn read_out(&self, from: NodeId, place: Place) -> (Event, Option<Place>) {

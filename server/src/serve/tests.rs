@@ -7,6 +7,7 @@ use dfs_proto::identity::{Boot, Identity};
 use dfs_proto::manifest::{Incarnation, Manifest};
 use dfs_proto::name::{ClusterName, UserName};
 use dfs_proto::placement::NodeId;
+use dfs_proto::protocol::rejoin::{Event, Peer};
 use dfs_proto::wire::pb::dfs_service_client::DfsServiceClient;
 use dfs_proto::wire::status::Reason;
 use tempfile::TempDir;
@@ -278,4 +279,36 @@ async fn a_port_in_use_is_named_and_the_start_is_not_counted() {
     stop.cancel();
     run(Parts::open(config).unwrap(), stop).await.unwrap();
     assert_ne!(identity(), before, "this one was");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_rejoins_records_whom_it_meets() {
+    let other = start(NodeId::N2, nobody()).await;
+    // It says hello to nobody by itself.
+    let own = start(NodeId::N1, nobody()).await;
+    let identity = own.node.identity();
+    let addresses = NodeId::ALL.map(|_| other.address.to_string());
+    let peers = Peers::new(identity.clone(), &addresses, "0123456789abcdef").unwrap();
+    let settings = HealSettings::default();
+    let healer = Healer::new(Arc::clone(&own.node), peers, settings, Duration::from_secs(60));
+    let (event, _) = healer.introduce(NodeId::N2).await;
+    let expected = Peer {
+        incarnation: other.node.identity().incarnation,
+        serving: true,
+        remembers: Some(identity.incarnation),
+    };
+    assert_eq!(event, Event::Met(NodeId::N2, expected));
+    let remembered = own.node.known().peer(NodeId::N2).expect("it is recorded");
+    assert_eq!(remembered.incarnation, expected.incarnation);
+
+    // Once more, with another disk in the memory of the first.
+    let replaced = Identity {
+        incarnation: Incarnation::new([98; 16]),
+        rejoining: true,
+        ..other.node.identity()
+    };
+    own.node.meet(replaced).await.unwrap();
+    assert_eq!(healer.introduce(NodeId::N2).await.0, Event::Failed(NodeId::N2));
+    own.stop().await.unwrap();
+    other.stop().await.unwrap();
 }
