@@ -24,7 +24,7 @@ use rustix::fs::{FallocateFlags, fallocate};
 use super::format::{Header, PREAMBLE_BYTES, Preamble};
 use super::reader::ReadError;
 use super::writer::WriteError;
-use super::{ChunkStore, STAGING, file_name, sync_dir};
+use super::{ChunkStore, STAGING, file_name};
 use crate::chunk_key::ChunkKey;
 
 /// How the names of kept files end.
@@ -146,7 +146,7 @@ impl ChunkStore {
         header: &Header,
         blocks: u64,
         since_ms: u64,
-    ) -> io::Result<()> {
+    ) -> Result<(), WriteError> {
         let key = &header.key;
         let bytes = block_range(header.sum().length, blocks).start;
         // Held over the rename, so that the file and what is known of it are one.
@@ -155,12 +155,14 @@ impl ChunkStore {
             return Ok(());
         }
         give_back_room(file, header, bytes);
-        fs::rename(path, self.partial_path(key))?;
+        // Opened before the rename: a process that is out of descriptors has changed nothing.
+        let dir = File::open(self.root.join(STAGING)).map_err(WriteError::Io)?;
+        fs::rename(path, self.partial_path(key)).map_err(WriteError::Io)?;
         let kept = Kept { path: header.path.clone(), blocks, bytes, since_ms };
         partials.insert(key.clone(), kept);
         drop(partials);
-        sync_dir(&self.root.join(STAGING))?;
-        self.make_room()
+        sync_entries(&dir)?;
+        self.make_room().map_err(WriteError::Io)
     }
 
     fn make_room(&self) -> io::Result<()> {
@@ -236,7 +238,8 @@ impl ChunkStore {
                 && !is_known(&found.header.key)?
             {
                 let Found { file, header, blocks, .. } = &found;
-                self.keep_file(&path, file, header, count(blocks), since_ms)?;
+                let kept = self.keep_file(&path, file, header, count(blocks), since_ms);
+                kept.map_err(io::Error::other)?;
                 if path == self.partial_path(&header.key) && !blocks.is_empty() {
                     continue;
                 }
@@ -252,6 +255,12 @@ impl ChunkStore {
         }
         Ok(removed)
     }
+}
+
+/// Makes the entries of an open directory durable. Its failure is that of a sync, whatever
+/// the system calls it.
+pub(super) fn sync_entries(dir: &File) -> Result<(), WriteError> {
+    dir.sync_all().map_err(WriteError::Sync)
 }
 
 /// The room that was taken for blocks that have not come. Best effort.

@@ -348,3 +348,11 @@ fn an_unfinished_file_that_is_damaged_is_not_kept() {
         assert_eq!(store.durable_bytes(&header.key, &header.path), 0);
     }
 }
+
+#[test]
+fn a_directory_that_cannot_be_synced_is_a_failed_sync() {
+    // The one thing at hand that can be opened but not synced.
+    let dir = File::open("/dev/null").unwrap();
+    let failed = staging::sync_entries(&dir).unwrap_err();
+    assert!(matches!(failed, WriteError::Sync(_)), "{failed:?}");
+}

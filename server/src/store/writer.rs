@@ -15,7 +15,7 @@ use dfs_proto::digest::Crc32c;
 use dfs_proto::manifest::ChunkSum;
 
 use super::format::{Header, encode_trailer, trailer_bytes};
-use super::staging::{Found, count};
+use super::staging::{Found, count, sync_entries};
 use super::{CHUNKS, ChunkStore, STAGING, file_name};
 use crate::chunk_key::ChunkKey;
 
@@ -217,7 +217,7 @@ impl ChunkStore {
         writer.file.sync_data().map_err(WriteError::Sync)?;
         let ChunkWriter { file, staged, header, blocks, .. } = writer;
         let blocks = count(&blocks);
-        self.keep_file(&staged.path, &file, &header, blocks, now_ms).map_err(WriteError::Io)
+        self.keep_file(&staged.path, &file, &header, blocks, now_ms)
     }
 
     /// A new name in staging.
@@ -233,7 +233,7 @@ impl ChunkStore {
         // Opened before the rename: a process that is out of descriptors has changed nothing.
         let dir = File::open(dir).map_err(WriteError::io(0))?;
         fs::rename(&chunk.staged.path, self.path(&chunk.key)).map_err(WriteError::io(0))?;
-        dir.sync_all().map_err(WriteError::Sync)
+        sync_entries(&dir)
     }
 
     /// Makes the directory of a chunk, durably.
@@ -251,7 +251,7 @@ impl ChunkStore {
             // Even if it was there: whoever made it may have crashed before this.
             let parent = made.parent().unwrap_or(&self.root);
             let parent = File::open(parent).map_err(WriteError::io(0))?;
-            parent.sync_all().map_err(WriteError::Sync)?;
+            sync_entries(&parent)?;
         }
         self.durable_dirs().insert(dir.clone());
         Ok(dir)
