@@ -50,6 +50,11 @@ pub(crate) enum IdentityError {
     Locked(PathBuf),
     #[error("{0} is not empty; 'dfsd init' takes a new directory only")]
     NotEmpty(PathBuf),
+    #[error(
+        "{0} has other things in it and is not a data directory; correct 'data_dir', or give an \
+         empty or a new directory"
+    )]
+    NotOurs(PathBuf),
     #[error("{path}: {source}")]
     Io { path: PathBuf, source: io::Error },
 }
@@ -103,10 +108,12 @@ impl DataDir {
         Self::lock(path)
     }
 
-    /// Takes a data directory for a new life, whatever is left of a former one in it.
+    /// Takes a data directory for a new life, whatever is left of a former one in it; but no
+    /// directory of something else, of which a new life would remove parts.
     pub(crate) fn claim(path: &Path) -> Result<Self, IdentityError> {
         match Self::create(path) {
-            Err(IdentityError::NotEmpty(_)) => Self::lock(path),
+            Err(IdentityError::NotEmpty(_)) if is_ours(path) || is_fresh(path) => Self::lock(path),
+            Err(IdentityError::NotEmpty(_)) => Err(IdentityError::NotOurs(path.to_owned())),
             made => made,
         }
     }
@@ -205,6 +212,19 @@ impl DataDir {
         let path = self.path.join(FILE_NAME);
         replace_file(&path, encode(identity).as_bytes()).map_err(IdentityError::io(&path))
     }
+}
+
+/// Whether a directory shows that a node has lived in it, damaged or not.
+fn is_ours(path: &Path) -> bool {
+    let is_file = |name: &str| path.join(name).is_file();
+    let is_dir = |name: &str| path.join(name).is_dir();
+    is_file(FILE_NAME) || is_file("index.mark") || (is_dir("chunks") && is_dir("staging"))
+}
+
+/// Whether a directory is the root of a file system that was just made.
+fn is_fresh(path: &Path) -> bool {
+    let mut entries = fs::read_dir(path).into_iter().flatten();
+    entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == "lost+found"))
 }
 
 /// The directory that a path is in, as the system takes it.
@@ -339,5 +359,34 @@ mod tests {
         assert!(matches!(DataDir::open(dir.path()).unwrap_err(), IdentityError::Missing(_)));
         fs::write(dir.path().join("x"), "").unwrap();
         assert!(matches!(DataDir::create(dir.path()).unwrap_err(), IdentityError::NotEmpty(_)));
+    }
+
+    #[test]
+    fn a_new_life_takes_no_directory_of_something_else() {
+        let claim = |files: &[&str], dirs: &[&str]| {
+            let dir = tempfile::tempdir().unwrap();
+            for name in files {
+                fs::write(dir.path().join(name), "").unwrap();
+            }
+            for name in dirs {
+                fs::create_dir(dir.path().join(name)).unwrap();
+            }
+            DataDir::claim(dir.path()).map(drop)
+        };
+        assert!(claim(&[], &[]).is_ok());
+        for (files, dirs) in [
+            (&["identity"][..], &[][..]),
+            (&["index.mark"], &["index"]),
+            (&[], &["chunks", "staging"]),
+            (&[], &["lost+found"]),
+        ] {
+            assert!(claim(files, dirs).is_ok(), "{files:?} {dirs:?}");
+        }
+        for (files, dirs) in
+            [(&["x"][..], &["index"][..]), (&[], &["index", "lost+found"]), (&["index"], &[])]
+        {
+            let refused = claim(files, dirs).unwrap_err();
+            assert!(matches!(refused, IdentityError::NotOurs(_)), "{files:?} {dirs:?}");
+        }
     }
 }
