@@ -78,8 +78,11 @@ impl Known {
 pub(crate) fn judge(known: Option<Peer>, met: &Identity) -> Meeting {
     match known {
         None => Meeting::Expected,
-        Some(_) if met.rejoining => Meeting::Expected,
-        Some(known) if known.incarnation != met.incarnation => Meeting::Replaced,
+        // Rejoining explains a new disk, but no earlier state of the same one.
+        Some(known) if known.incarnation != met.incarnation => match met.rejoining {
+            true => Meeting::Expected,
+            false => Meeting::Replaced,
+        },
         Some(known) if !met.boot.may_follow(known.boot) => Meeting::Restored,
         Some(_) => Meeting::Expected,
     }
@@ -152,5 +155,7 @@ mod tests {
         assert_eq!(judge(known, &other), Meeting::Restored, "another start of the same number");
         assert_eq!(judge(known, &met(2, 9, false)), Meeting::Replaced);
         assert_eq!(judge(known, &met(2, 1, true)), Meeting::Expected);
+        assert_eq!(judge(known, &met(1, 6, true)), Meeting::Expected);
+        assert_eq!(judge(known, &met(1, 4, true)), Meeting::Restored, "while it was rejoining");
     }
 }

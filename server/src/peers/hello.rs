@@ -161,7 +161,7 @@ fn judge_own(
     peer: NodeId,
     answer: &pb::HelloResponse,
 ) -> Result<Option<StaleDisk>, convert::Malformed> {
-    if answer.remembered_incarnation.is_empty() || own.rejoining {
+    if answer.remembered_incarnation.is_empty() {
         return Ok(None);
     }
     let field = "remembered_incarnation";
@@ -169,7 +169,8 @@ fn judge_own(
     let remembered_boot =
         Boot { count: answer.remembered_boot, nonce: answer.remembered_boot_nonce };
     Ok(if remembered != own.incarnation {
-        Some(StaleDisk::Replaced(peer))
+        // A new disk that rejoins is what others have yet to hear of.
+        (!own.rejoining).then_some(StaleDisk::Replaced(peer))
     } else if !own.boot.may_follow(remembered_boot) {
         Some(StaleDisk::Restored(peer))
     } else {
@@ -212,6 +213,12 @@ mod tests {
             Ok(Some(StaleDisk::Replaced(NodeId::N2)))
         );
         assert_eq!(judge(own(1, true), answer(&[2; 16], 3)), Ok(None));
+        assert_eq!(judge(own(4, true), answer(&[1; 16], 3)), Ok(None));
+        assert_eq!(
+            judge(own(1, true), answer(&[1; 16], 3)),
+            Ok(Some(StaleDisk::Restored(NodeId::N2))),
+            "a copy made while it was rejoining"
+        );
         assert!(judge(own(1, false), answer(&[2; 3], 3)).is_err());
     }
 }
