@@ -48,7 +48,7 @@ impl Known {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is remembered of `node`.
+    /// What is remembered of `node`, at the latest when that is durable.
     pub(crate) fn peer(&self, node: NodeId) -> Option<Peer> {
         self.entries()[node.index()].peer
     }
@@ -89,11 +89,16 @@ pub(crate) fn judge(known: Option<Peer>, met: &Identity) -> Meeting {
 }
 
 impl Node {
+    /// What is durably remembered of a node. What [`Known`] says may still be on its way.
+    pub(crate) fn remembered(&self, node: NodeId) -> Result<Option<Peer>, NodeError> {
+        Ok(self.index.view().peer(node)?)
+    }
+
     /// Remembers another node durably, unless it is not the one that was expected. Returns
     /// what was remembered of it before.
     pub(crate) async fn meet(&self, met: Identity) -> Result<(Meeting, Option<Peer>), NodeError> {
         self.check_poison()?;
-        let before = self.known().peer(met.node);
+        let before = self.remembered(met.node)?;
         let (meeting, before) = if before == Some(peer(&met)) {
             (judge(before, &met), before)
         } else {

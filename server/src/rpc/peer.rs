@@ -72,7 +72,7 @@ impl PeerService for PeerApi {
             Err(_) => MAX_PAGE,
         };
         let asking = convert::node_id("asking", request.asking)?;
-        let remembered = self.node.known().peer(asking);
+        let remembered = self.node.remembered(asking).map_err(status::node)?;
         let mut page = pb::ListRecordsResponse {
             node: Some((&self.node.identity()).into()),
             remembered_incarnation: remembered

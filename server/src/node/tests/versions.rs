@@ -2,6 +2,7 @@
 
 use super::known::Meeting;
 use super::*;
+use crate::index::txn::Txn;
 
 #[tokio::test]
 async fn introductions_at_the_same_time_are_judged_one_after_the_other() {
@@ -25,6 +26,38 @@ async fn introductions_at_the_same_time_are_judged_one_after_the_other() {
     assert_eq!(earlier.unwrap().0, Meeting::Restored);
     assert_eq!(fixture.node.known().peer(NodeId::N2).unwrap().boot.count, 7);
     assert!(blocker.done().await.unwrap());
+}
+
+#[tokio::test]
+async fn nobody_is_told_that_he_is_recorded_before_that_is_durable() {
+    let fixture = Fixture::new();
+    let met = Identity { node: NodeId::N2, ..fixture.node.identity() };
+    let blocker = async || {
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let (begin, begun) = tokio::sync::oneshot::channel();
+        let change = move |_: &mut Txn<'_>| {
+            let _ = begin.send(());
+            Ok(held.recv().is_ok())
+        };
+        (fixture.node.index.submit(change).await, begun, release)
+    };
+    // Three changes of one group, which does not end before the last of them.
+    let (first, _, release_first) = blocker().await;
+    let mut meeting = Box::pin(fixture.node.meet(met.clone()));
+    assert!(futures_util::poll!(&mut meeting).is_pending());
+    let (last, begun, release_last) = blocker().await;
+    release_first.send(()).unwrap();
+    begun.await.unwrap();
+    assert!(fixture.node.known().peer(NodeId::N2).is_some(), "commits are checked against it");
+    assert_eq!(fixture.node.remembered(NodeId::N2).unwrap(), None);
+    let mut again = Box::pin(fixture.node.meet(met));
+    assert!(futures_util::poll!(&mut again).is_pending(), "the sync is waited for");
+
+    release_last.send(()).unwrap();
+    assert!(first.done().await.unwrap() && last.done().await.unwrap());
+    assert_eq!(meeting.await.unwrap().0, Meeting::Expected);
+    assert_eq!(again.await.unwrap().0, Meeting::Expected);
+    assert!(fixture.node.remembered(NodeId::N2).unwrap().is_some());
 }
 
 #[tokio::test]
