@@ -272,6 +272,16 @@ mod tests {
     }
 
     #[test]
+    fn loses_the_answers_only() {
+        let proxy = Proxy::to(echo());
+        let mut stream = TcpStream::connect(proxy.address()).unwrap();
+        exchange(&mut stream).unwrap();
+        proxy.set(Mode::Mute);
+        exchange(&mut stream).expect_err("nothing comes back");
+        assert_eq!((proxy.to_node(), proxy.from_node()), (2000, 1000));
+    }
+
+    #[test]
     fn dies_after_so_many_bytes() {
         let proxy = Proxy::to(echo());
         proxy.die_after(2500);

@@ -16,7 +16,7 @@ mod load;
 mod settled;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use harness::cluster::NODES;
@@ -25,7 +25,7 @@ use harness::{Cluster, Rng, wait};
 use self::faults::Faults;
 use self::history::{Done, Effect};
 use self::links::Links;
-use self::load::{Load, PATHS};
+use self::load::{Load, PATHS, Told};
 
 /// Who works at the same time.
 const CLIENTS: u64 = 5;
@@ -68,15 +68,15 @@ fn every_answer_is_right_whatever_fails_and_all_is_whole_in_the_end() {
 
     let began = Instant::now();
     let done = std::thread::scope(|scope| {
-        let stop = Arc::new(AtomicBool::new(false));
+        let told = Arc::new(Told::default());
         let seeds: Vec<u64> = (0..CLIENTS).map(|_| rng.next_u64()).collect();
-        let (configs, told) = (links.configurations(&cluster), Arc::clone(&stop));
+        let (configs, tell) = (links.configurations(&cluster), Arc::clone(&told));
         let clients = scope.spawn(move || {
             harness::api::block_on(async {
                 let mut running = Vec::new();
                 for ((number, config), seed) in (0..).zip(&configs).zip(seeds) {
                     let load = Load::connect(config, number, seed, began).await;
-                    running.push(tokio::spawn(load.run(Arc::clone(&told))));
+                    running.push(tokio::spawn(load.run(Arc::clone(&tell))));
                 }
                 let mut done = Vec::new();
                 for client in running {
@@ -86,13 +86,13 @@ fn every_answer_is_right_whatever_fails_and_all_is_whole_in_the_end() {
             })
         });
         // Told also when the faults panic: nobody waits for a client for ever.
-        let _told = TellAtEnd(&stop);
-        Faults::new(&mut cluster, &links, CLIENTS, rng.next_u64(), began)
+        let _told = TellAtEnd(&told);
+        Faults::new(&mut cluster, &links, &told, CLIENTS, rng.next_u64(), began)
             .run(length, length >= DISK_IS_LOST_FROM);
         links.mend();
         // All of them still work.
         std::thread::sleep(Duration::from_secs(1));
-        stop.store(true, Ordering::Relaxed);
+        told.stop.store(true, Ordering::Relaxed);
         clients.join().expect("the clients end well")
     });
     println!("{}", summary(&done));
@@ -105,11 +105,11 @@ fn every_answer_is_right_whatever_fails_and_all_is_whole_in_the_end() {
 }
 
 /// Tells the clients to stop when dropped.
-struct TellAtEnd<'a>(&'a AtomicBool);
+struct TellAtEnd<'a>(&'a Told);
 
 impl Drop for TellAtEnd<'_> {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.stop.store(true, Ordering::Relaxed);
     }
 }
 

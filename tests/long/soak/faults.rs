@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::Ordering;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use harness::proxy::Mode;
 use harness::{Cluster, Proxy, Rng};
 
 use super::links::{self, Links};
+use super::load::Told;
 use super::settled::{is_whole_again, opposite};
 
 /// Bytes a second through a wire that is slow.
@@ -22,6 +24,7 @@ const SLOW: u64 = 100 << 10;
 pub(super) struct Faults<'a> {
     cluster: &'a mut Cluster,
     links: &'a Links,
+    told: &'a Told,
     clients: u64,
     rng: Rng,
     began: Instant,
@@ -36,12 +39,13 @@ impl<'a> Faults<'a> {
     pub(super) fn new(
         cluster: &'a mut Cluster,
         links: &'a Links,
+        told: &'a Told,
         clients: u64,
         seed: u64,
         began: Instant,
     ) -> Self {
         let (rng, rejoining, damaged) = (Rng::new(seed), None, BTreeSet::new());
-        Self { cluster, links, clients, rng, began, rejoining, damaged }
+        Self { cluster, links, told, clients, rng, began, rejoining, damaged }
     }
 
     /// Breaks and mends for so long. With `loses_a_disk` one node gets a new one, early on;
@@ -104,7 +108,8 @@ impl<'a> Faults<'a> {
     fn disturb(&mut self) {
         let victims = self.victims();
         let length = self.length();
-        match self.rng.below(10) {
+        match self.rng.below(13) {
+            10.. => self.part_views(length.min(Duration::from_secs(4))),
             0..2 => {
                 self.say("killed", &victims);
                 victims.iter().for_each(|node| self.cluster.kill(*node));
@@ -165,6 +170,34 @@ impl<'a> Faults<'a> {
                 Mode::Forward => proxy.pace(u64::MAX),
                 Mode::Close | Mode::Swallow | Mode::Mute => links::mend(proxy),
             }
+        }
+    }
+
+    /// Each client sees another part of the nodes, and some of what it sends comes late: Commits
+    /// come to some nodes while others are read. All hurry, to meet what lasts so short.
+    fn part_views(&mut self, length: Duration) {
+        let missing: Vec<usize> = (0..self.clients).map(|_| self.a_node()).collect();
+        self.say("late at times, and each client misses a node:", &missing);
+        // Its own numbers: how many are drawn depends on the machine.
+        let mut rng = Rng::new(self.rng.next_u64());
+        let ends = Instant::now() + length;
+        self.told.hurry.store(true, Ordering::Relaxed);
+        while Instant::now() < ends {
+            for (client, missing) in (0..).zip(&missing) {
+                for node in NODES {
+                    let mode = match rng.below(5) {
+                        _ if node == *missing => Mode::Close,
+                        0..2 => Mode::Hold,
+                        _ => Mode::Forward,
+                    };
+                    self.links.of_client(client, node).iter().for_each(|proxy| proxy.set(mode));
+                }
+            }
+            sleep(Duration::from_millis(10 + rng.below(150)));
+        }
+        self.told.hurry.store(false, Ordering::Relaxed);
+        for node in NODES {
+            self.links.of_clients(node).into_iter().for_each(links::mend);
         }
     }
 

@@ -27,6 +27,15 @@ fn content(number: u64) -> Vec<u8> {
     rng.bytes(length)
 }
 
+/// What the clients are told while they work.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// To end.
+    pub(super) stop: AtomicBool,
+    /// To do one thing after the other, all at the first path.
+    pub(super) hurry: AtomicBool,
+}
+
 /// A client and its history.
 pub(super) struct Load {
     client: Client,
@@ -50,10 +59,12 @@ impl Load {
     }
 
     /// Does this and that until told to stop; returns what was done.
-    pub(super) async fn run(mut self, stop: Arc<AtomicBool>) -> Vec<Done> {
-        while !stop.load(Ordering::Relaxed) {
+    pub(super) async fn run(mut self, told: Arc<Told>) -> Vec<Done> {
+        while !told.stop.load(Ordering::Relaxed) {
+            let hurry = told.hurry.load(Ordering::Relaxed);
             // The second three paths are in less demand.
             let path = usize::try_from(self.rng.below(9)).expect("an index") % PATHS.len();
+            let path = if hurry { 0 } else { path };
             match self.rng.below(10) {
                 0..4 => self.put(path).await,
                 4..9 => {
@@ -62,7 +73,7 @@ impl Load {
                 }
                 _ => self.remove(path).await,
             }
-            let pause = 20 + self.rng.below(160);
+            let pause = if hurry { 2 } else { 20 + self.rng.below(160) };
             tokio::time::sleep(Duration::from_millis(pause)).await;
         }
         self.close().await
@@ -142,7 +153,7 @@ impl Load {
 
 /// How long a client goes on with a write. Some end in the middle of it, as if killed.
 fn patience(rng: &mut Rng) -> Duration {
-    match rng.below(20) {
+    match rng.below(12) {
         0 => Duration::from_micros(200 + rng.below(60_000)),
         _ => Duration::from_secs(3600),
     }
