@@ -38,6 +38,36 @@ impl Boot {
     }
 }
 
+/// How far a node's index is. Its groups of changes have numbers that go up by one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct IndexAge {
+    /// The last durable group when the node started.
+    pub at_start: u64,
+    /// The last durable group now.
+    pub now: u64,
+}
+
+/// How a node introduces itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Introduction {
+    /// Who it is.
+    pub identity: Identity,
+    /// How far its index is.
+    pub index: IndexAge,
+}
+
+impl Introduction {
+    /// Whether this can be the disk of which a start and a group of changes were heard of
+    /// before, given that the incarnation is the same.
+    ///
+    /// A copy of the disk starts with a larger count too, but before changes that were heard of.
+    /// What counts is how far it was at its start: by now it may have passed them with others.
+    pub fn may_follow(&self, boot: Boot, group: u64) -> bool {
+        let own = self.identity.boot;
+        own == boot || (own.may_follow(boot) && self.index.at_start >= group)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -78,7 +78,7 @@ fn the_peers_service_takes_no_users_token() {
     let cluster = cluster();
     block_on(async {
         let api = cluster.api(1).await;
-        let hello = || pb::HelloRequest { node: Some(api.node.clone()) };
+        let hello = || pb::HelloRequest { node: Some(api.node.clone()), index: None };
         let mut bare = PeerServiceClient::new(connect(cluster.address(1)).await);
         let refused = bare.hello(hello()).await.expect_err("no secret");
         assert_eq!(refused.code(), Code::Unauthenticated);

@@ -3,7 +3,7 @@
 
 use crate::chunk::{ChunkId, ChunkSet};
 use crate::digest::{Crc32c, Md5Digest, Residue};
-use crate::identity::{Boot, Identity};
+use crate::identity::{Boot, Identity, IndexAge, Introduction};
 use crate::manifest::{Content, Incarnation, Manifest, Record, UploadId, Version};
 use crate::name::{ClusterName, FilePath, NameError};
 use crate::placement::{NodeId, PerNode};
@@ -248,6 +248,21 @@ impl From<&Identity> for pb::NodeIdentity {
 /// Reads a node identity that must be there.
 pub fn identity(node: Option<&pb::NodeIdentity>) -> Result<Identity, Malformed> {
     node.ok_or_else(|| Malformed::missing("node"))?.try_into()
+}
+
+/// Reads how a node introduces itself.
+pub fn introduction(
+    node: Option<&pb::NodeIdentity>,
+    index: Option<&pb::IndexAge>,
+) -> Result<Introduction, Malformed> {
+    let pb::IndexAge { at_start, now } = *index.ok_or_else(|| Malformed::missing("index"))?;
+    Ok(Introduction { identity: identity(node)?, index: IndexAge { at_start, now } })
+}
+
+impl From<IndexAge> for pb::IndexAge {
+    fn from(IndexAge { at_start, now }: IndexAge) -> Self {
+        Self { at_start, now }
+    }
 }
 
 impl TryFrom<&pb::NodeRef> for NodeRef {

@@ -104,12 +104,12 @@ impl Healer {
     }
 
     async fn meet(&self, id: NodeId) -> Result<Peer, AdoptError> {
-        let own = self.node.identity();
+        let own = self.node.introduction();
         let met = self.peers.hello(id, &own).await?;
-        let (incarnation, serving) = (met.incarnation, !met.rejoining);
+        let (incarnation, serving) = (met.identity.incarnation, !met.identity.rejoining);
         match self.node.meet(met).await?.0 {
             Meeting::Expected => {
-                Ok(Peer { incarnation, serving, remembers: Some(own.incarnation) })
+                Ok(Peer { incarnation, serving, remembers: Some(own.identity.incarnation) })
             }
             other => Err(AdoptError::Stale(other)),
         }

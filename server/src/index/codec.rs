@@ -20,6 +20,7 @@
 //! keyspace meta: "group"                         16  incarnation
 //!   1  format version: 1                          8  boot counter
 //!   8  number of the last group of changes       8  nonce of that start
+//!                                                 8  last group of changes heard of
 //!
 //! keyspace meta: "scrub"
 //!   1  format version: 1
@@ -62,6 +63,8 @@ pub(crate) struct ChunkEntry {
 pub(crate) struct Peer {
     pub(crate) incarnation: Incarnation,
     pub(crate) boot: Boot,
+    /// The largest number of a durable group of its changes that was heard of.
+    pub(crate) group: u64,
 }
 
 pub(crate) fn user_prefix(user: &UserName) -> Vec<u8> {
@@ -256,14 +259,15 @@ pub(crate) fn read_group(bytes: &[u8]) -> Result<u64, CodecError> {
 pub(crate) fn put_peer(peer: &Peer) -> Vec<u8> {
     let Boot { count, nonce } = peer.boot;
     let boot = [count.to_be_bytes(), nonce.to_be_bytes()].concat();
-    [&[FORMAT][..], peer.incarnation.bytes(), &boot].concat()
+    [&[FORMAT][..], peer.incarnation.bytes(), &boot, &peer.group.to_be_bytes()].concat()
 }
 
 pub(crate) fn read_peer(bytes: &[u8]) -> Result<Peer, CodecError> {
     let mut input = Input::new(bytes);
     input.version(FORMAT)?;
     let incarnation = Incarnation::new(input.array()?);
-    let peer = Peer { incarnation, boot: Boot { count: input.u64()?, nonce: input.u64()? } };
+    let boot = Boot { count: input.u64()?, nonce: input.u64()? };
+    let peer = Peer { incarnation, boot, group: input.u64()? };
     input.end()?;
     Ok(peer)
 }

@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use dfs_proto::identity::IndexAge;
 use dfs_proto::manifest::{Incarnation, UploadId};
 use dfs_proto::name::{FilePath, Prefix, UserName};
 use dfs_proto::protocol::row::{Current, Upload};
@@ -165,6 +166,8 @@ impl Lookup for Database {
 pub(crate) struct Index {
     database: Arc<Database>,
     writer: Writer,
+    /// The last group that it had when it was opened.
+    opened_at: u64,
     poison: Poison,
 }
 
@@ -249,7 +252,7 @@ impl Index {
         }
         let writer = Writer::start(Arc::clone(&database), mark, group, poison.clone());
         let writer = writer.map_err(|error| damaged(error.to_string()))?;
-        Ok(Self { database, writer, poison })
+        Ok(Self { database, writer, opened_at: group, poison })
     }
 
     /// Runs `change` as a transaction and waits until it is durable.
@@ -274,6 +277,11 @@ impl Index {
         change: impl FnOnce(&mut Txn<'_>) -> Result<R, IndexError> + Send + 'static,
     ) -> Result<R, IndexError> {
         self.writer.submit(false, change).await.done().await
+    }
+
+    /// How far it is.
+    pub(crate) fn age(&self) -> IndexAge {
+        IndexAge { at_start: self.opened_at, now: self.writer.durable() }
     }
 
     /// A view of the index as it is now, for reads that belong together.

@@ -61,7 +61,7 @@ async fn rows_survive_a_reopen() {
         sum: ChunkSum { length: 3, crc: Crc32c::new(9) },
         inline: Some(Bytes::from_static(b"abc")),
     };
-    let peer = Peer { incarnation: LIFE, boot: Boot { count: 4, nonce: 9 } };
+    let peer = Peer { incarnation: LIFE, boot: Boot { count: 4, nonce: 9 }, group: 3 };
     let index = open(&at);
     let (stored_key, stored) = (key.clone(), entry.clone());
     let change = move |txn: &mut Txn<'_>| {

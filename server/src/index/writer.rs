@@ -2,6 +2,7 @@
 //! durable with one sync. It numbers the groups and keeps the mark.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -37,6 +38,7 @@ pub(super) struct Writer {
     jobs: mpsc::Sender<Message>,
     /// Taken by the first close. Held for that only.
     thread: Mutex<Option<JoinHandle<()>>>,
+    durable: Arc<AtomicU64>,
 }
 
 /// A transaction that is on its way. It runs to its end whether or not this is awaited.
@@ -58,12 +60,18 @@ impl Writer {
         poison: Poison,
     ) -> std::io::Result<Self> {
         let (jobs, queue) = mpsc::channel(QUEUE);
-        let mut groups = Groups { database, mark, last: group };
+        let durable = Arc::new(AtomicU64::new(group));
+        let mut groups = Groups { database, mark, last: group, durable: Arc::clone(&durable) };
         groups.sync_mark()?;
         let thread = std::thread::Builder::new()
             .name("index-writer".into())
             .spawn(move || run(&mut groups, queue, &poison))?;
-        Ok(Self { jobs, thread: Mutex::new(Some(thread)) })
+        Ok(Self { jobs, thread: Mutex::new(Some(thread)), durable })
+    }
+
+    /// The number of the last group that is durable.
+    pub(super) fn durable(&self) -> u64 {
+        self.durable.load(Ordering::Acquire)
     }
 
     pub(super) async fn submit<R: Send + 'static>(
@@ -105,6 +113,8 @@ struct Groups {
     mark: Mark,
     /// The number of the last one.
     last: u64,
+    /// The number of the last durable one, as others see it.
+    durable: Arc<AtomicU64>,
 }
 
 impl Groups {
@@ -117,7 +127,7 @@ impl Groups {
         changes.insert(key, Some(codec::put_group(self.last).into()));
         self.database.write(changes, durable)?;
         if durable {
-            self.mark.set(self.last).map_err(fjall::Error::from)?;
+            self.set_mark().map_err(fjall::Error::from)?;
         }
         Ok(())
     }
@@ -128,8 +138,15 @@ impl Groups {
     }
 
     fn sync_mark(&self) -> std::io::Result<()> {
-        self.mark.set(self.last)?;
+        self.set_mark()?;
         self.mark.sync()
+    }
+
+    /// Says that all groups so far are durable.
+    fn set_mark(&self) -> std::io::Result<()> {
+        self.mark.set(self.last)?;
+        self.durable.store(self.last, Ordering::Release);
+        Ok(())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use dfs_proto::identity::Identity;
+use dfs_proto::identity::{Identity, Introduction};
 use dfs_proto::manifest::Incarnation;
 use dfs_proto::placement::{NodeId, PerNode};
 
@@ -31,7 +31,8 @@ pub(crate) enum Meeting {
     Expected,
     /// It serves with a disk that is not the one remembered: a lost one.
     Replaced,
-    /// Its last start is not one after that: its disk was restored from a copy.
+    /// Its last start is not one after that, or lacks changes that were heard of: its disk was
+    /// restored from a copy.
     Restored,
 }
 
@@ -75,15 +76,16 @@ impl Known {
 }
 
 /// Judges a node by what was remembered of it.
-pub(crate) fn judge(known: Option<Peer>, met: &Identity) -> Meeting {
+pub(crate) fn judge(known: Option<Peer>, met: &Introduction) -> Meeting {
+    let identity = &met.identity;
     match known {
         None => Meeting::Expected,
         // Rejoining explains a new disk, but no earlier state of the same one.
-        Some(known) if known.incarnation != met.incarnation => match met.rejoining {
+        Some(known) if known.incarnation != identity.incarnation => match identity.rejoining {
             true => Meeting::Expected,
             false => Meeting::Replaced,
         },
-        Some(known) if !met.boot.may_follow(known.boot) => Meeting::Restored,
+        Some(known) if !met.may_follow(known.boot, known.group) => Meeting::Restored,
         Some(_) => Meeting::Expected,
     }
 }
@@ -96,25 +98,44 @@ impl Node {
 
     /// Remembers another node durably, unless it is not the one that was expected. Returns
     /// what was remembered of it before.
-    pub(crate) async fn meet(&self, met: Identity) -> Result<(Meeting, Option<Peer>), NodeError> {
+    pub(crate) async fn meet(
+        &self,
+        met: Introduction,
+    ) -> Result<(Meeting, Option<Peer>), NodeError> {
         self.check_poison()?;
-        let before = self.remembered(met.node)?;
-        let (meeting, before) = if before == Some(peer(&met)) {
-            (judge(before, &met), before)
-        } else {
-            let outlook = self.outlook.clone();
-            let met = met.clone();
-            self.index.update(move |txn| record(txn, &outlook, &met)).await?
+        let node = met.identity.node;
+        let outlook = self.outlook.clone();
+        let (meeting, before) = match self.remembered(node)? {
+            Some(known) if is_same_start(known, &met.identity) => {
+                if met.index.now > known.group {
+                    // Without a sync: what a crash undoes is heard again at the next Hello.
+                    self.index.update_lazy(move |txn| refresh(txn, &met)).await?;
+                }
+                (Meeting::Expected, Some(known))
+            }
+            _ => self.index.update(move |txn| record(txn, &outlook, &met)).await?,
         };
         if meeting == Meeting::Expected {
-            self.known().see(met.node);
+            self.known().see(node);
         }
         Ok((meeting, before))
     }
 }
 
-fn peer(met: &Identity) -> Peer {
-    Peer { incarnation: met.incarnation, boot: met.boot }
+fn is_same_start(known: Peer, met: &Identity) -> bool {
+    known.incarnation == met.incarnation && known.boot == met.boot
+}
+
+/// Remembers how far a node is by now, unless something newer is remembered.
+fn refresh(txn: &mut Txn<'_>, met: &Introduction) -> Result<(), IndexError> {
+    let Introduction { identity, index } = met;
+    if let Some(known) = txn.peer(identity.node)?
+        && is_same_start(known, identity)
+        && index.now > known.group
+    {
+        txn.put_peer(identity.node, &Peer { group: index.now, ..known });
+    }
+    Ok(())
 }
 
 /// Judges a node and remembers it in one transaction: of two introductions at the same time
@@ -122,15 +143,19 @@ fn peer(met: &Identity) -> Peer {
 fn record(
     txn: &mut Txn<'_>,
     outlook: &Outlook,
-    met: &Identity,
+    met: &Introduction,
 ) -> Result<(Meeting, Option<Peer>), IndexError> {
-    let before = txn.peer(met.node)?;
+    let Introduction { identity, index } = met;
+    let before = txn.peer(identity.node)?;
     let meeting = judge(before, met);
     if meeting == Meeting::Expected {
-        txn.put_peer(met.node, &peer(met));
+        let same = before.filter(|known| known.incarnation == identity.incarnation);
+        let group = same.map_or(0, |known| known.group).max(index.now);
+        let peer = Peer { incarnation: identity.incarnation, boot: identity.boot, group };
+        txn.put_peer(identity.node, &peer);
         // In memory too from within the transaction: a Commit that runs after it on the
         // writer thread must not rest on the former incarnation.
-        outlook.known.set(met.node, peer(met));
+        outlook.known.set(identity.node, peer);
     }
     Ok((meeting, before))
 }
@@ -138,29 +163,39 @@ fn record(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dfs_proto::identity::Boot;
+    use dfs_proto::identity::{Boot, IndexAge};
     use dfs_proto::name::ClusterName;
 
     #[test]
     fn a_lost_or_restored_disk_is_noticed() {
         let boot = |count| Boot { count, nonce: count };
-        let met = |incarnation, count, rejoining| Identity {
-            cluster: ClusterName::new("demo").unwrap(),
-            node: NodeId::N2,
-            incarnation: Incarnation::new([incarnation; 16]),
-            boot: boot(count),
-            rejoining,
+        let at = |at_start, incarnation, count, rejoining| Introduction {
+            identity: Identity {
+                cluster: ClusterName::new("demo").unwrap(),
+                node: NodeId::N2,
+                incarnation: Incarnation::new([incarnation; 16]),
+                boot: boot(count),
+                rejoining,
+            },
+            index: IndexAge { at_start, now: 900 },
         };
-        let known = Some(Peer { incarnation: Incarnation::new([1; 16]), boot: boot(5) });
+        let met = |incarnation, count, rejoining| at(70, incarnation, count, rejoining);
+        let incarnation = Incarnation::new([1; 16]);
+        let known = Some(Peer { incarnation, boot: boot(5), group: 70 });
         assert_eq!(judge(None, &met(9, 1, false)), Meeting::Expected);
         assert_eq!(judge(known, &met(1, 5, false)), Meeting::Expected);
         assert_eq!(judge(known, &met(1, 6, false)), Meeting::Expected);
         assert_eq!(judge(known, &met(1, 4, false)), Meeting::Restored);
-        let other = Identity { boot: Boot { count: 5, nonce: 9 }, ..met(1, 5, false) };
+        let mut other = met(1, 5, false);
+        other.identity.boot.nonce = 9;
         assert_eq!(judge(known, &other), Meeting::Restored, "another start of the same number");
         assert_eq!(judge(known, &met(2, 9, false)), Meeting::Replaced);
         assert_eq!(judge(known, &met(2, 1, true)), Meeting::Expected);
         assert_eq!(judge(known, &met(1, 6, true)), Meeting::Expected);
         assert_eq!(judge(known, &met(1, 4, true)), Meeting::Restored, "while it was rejoining");
+        assert_eq!(judge(known, &at(69, 1, 6, false)), Meeting::Restored, "in its last run");
+        assert_eq!(judge(known, &at(69, 1, 6, true)), Meeting::Restored);
+        assert_eq!(judge(known, &at(69, 1, 5, false)), Meeting::Expected, "it runs on");
+        assert_eq!(judge(known, &at(0, 2, 1, true)), Meeting::Expected, "a new disk");
     }
 }

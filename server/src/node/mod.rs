@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use dfs_proto::identity::Identity;
+use dfs_proto::identity::{Identity, Introduction};
 use dfs_proto::placement::NodeId;
 use dfs_proto::protocol::row::NodeView;
 use tokio::sync::{Mutex, MutexGuard};
@@ -166,6 +166,11 @@ impl Node {
     pub(crate) fn identity(&self) -> Identity {
         let rejoining = self.outlook.rejoining.load(Ordering::Acquire);
         Identity { rejoining, ..self.outlook.identity.clone() }
+    }
+
+    /// How this node introduces itself.
+    pub(crate) fn introduction(&self) -> Introduction {
+        Introduction { identity: self.identity(), index: self.index.age() }
     }
 
     /// The node's position.

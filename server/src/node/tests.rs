@@ -6,7 +6,7 @@ use crate::store::writer::WriteError;
 use bytes::Bytes;
 use dfs_proto::chunk::{BLOCK_BYTES, ChunkId, ChunkSet};
 use dfs_proto::digest::{Crc32c, Md5Digest};
-use dfs_proto::identity::Boot;
+use dfs_proto::identity::{Boot, IndexAge};
 use dfs_proto::manifest::{Content, Incarnation, Manifest, UploadId, Version};
 use dfs_proto::name::{ClusterName, FilePath, Prefix, UserName};
 use dfs_proto::placement::NodeId;
@@ -109,6 +109,11 @@ impl Fixture {
         let (path, upload) = (file.path.clone(), file.upload);
         self.node.check_chunks(alice(), path, upload, ChunkSet::ALL).await.unwrap()
     }
+}
+
+/// Another node introduces itself; nothing is said of its index.
+fn says(identity: Identity) -> Introduction {
+    Introduction { identity, index: IndexAge::default() }
 }
 
 fn alice() -> UserName {

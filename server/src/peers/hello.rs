@@ -1,12 +1,12 @@
 //! Meeting the other nodes: Hello at the start and now and then, never waited for.
 //!
-//! Others remember this node's incarnation and boot counter. What they remember tells a node
-//! whose disk was lost or restored that it must not serve with it.
+//! Others remember this node's incarnation, its last start and how far its index was. What they
+//! remember tells a node whose disk was lost or restored that it must not serve with it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use dfs_proto::identity::{Boot, Identity};
+use dfs_proto::identity::{Boot, Identity, Introduction};
 use dfs_proto::placement::{NodeId, PerNode};
 use dfs_proto::wire::pb::peer_service_client::PeerServiceClient;
 use dfs_proto::wire::{convert, pb};
@@ -33,8 +33,8 @@ pub(crate) enum StaleDisk {
     )]
     Replaced(NodeId),
     #[error(
-        "node {0} remembers another or a later start of this node; this disk was restored from a copy: run \
-         'dfsd rejoin'"
+        "node {0} remembers a later state or another start of this node; this disk was restored \
+         from a copy: run 'dfsd rejoin'"
     )]
     Restored(NodeId),
 }
@@ -137,14 +137,14 @@ async fn meet(
         .timeout(HELLO_TIMEOUT)
         .connect()
         .await?;
-    let own = node.identity();
-    let mut request = tonic::Request::new(pb::HelloRequest { node: Some((&own).into()) });
+    let own = node.introduction();
+    let mut request = tonic::Request::new(request(&own));
     request.metadata_mut().insert("authorization", secret.clone());
     let answer = PeerServiceClient::new(channel).hello(request).await?;
     let answer = answer.into_inner();
-    let met = convert::identity(answer.node.as_ref())?;
-    if met.cluster != own.cluster || met.node != peer {
-        return Err(HelloError::Foreign { found: Box::new(met), expected: peer });
+    let met = convert::introduction(answer.node.as_ref(), answer.index.as_ref())?;
+    if met.identity.cluster != own.identity.cluster || met.identity.node != peer {
+        return Err(HelloError::Foreign { found: Box::new(met.identity), expected: peer });
     }
     if let Some(stale) = judge_own(&own, peer, &answer)? {
         return Ok(Some(stale));
@@ -155,9 +155,14 @@ async fn meet(
     }
 }
 
+/// How this node introduces itself to another.
+pub(super) fn request(own: &Introduction) -> pb::HelloRequest {
+    pb::HelloRequest { node: Some((&own.identity).into()), index: Some(own.index.into()) }
+}
+
 /// What a peer's memory says about this node's own disk.
 fn judge_own(
-    own: &Identity,
+    own: &Introduction,
     peer: NodeId,
     answer: &pb::HelloResponse,
 ) -> Result<Option<StaleDisk>, convert::Malformed> {
@@ -168,10 +173,10 @@ fn judge_own(
     let remembered = convert::incarnation(field, &answer.remembered_incarnation)?;
     let remembered_boot =
         Boot { count: answer.remembered_boot, nonce: answer.remembered_boot_nonce };
-    Ok(if remembered != own.incarnation {
+    Ok(if remembered != own.identity.incarnation {
         // A new disk that rejoins is what others have yet to hear of.
-        (!own.rejoining).then_some(StaleDisk::Replaced(peer))
-    } else if !own.boot.may_follow(remembered_boot) {
+        (!own.identity.rejoining).then_some(StaleDisk::Replaced(peer))
+    } else if !own.may_follow(remembered_boot, answer.remembered_group) {
         Some(StaleDisk::Restored(peer))
     } else {
         None
@@ -181,23 +186,29 @@ fn judge_own(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use dfs_proto::identity::IndexAge;
     use dfs_proto::manifest::Incarnation;
     use dfs_proto::name::ClusterName;
 
     #[test]
     fn a_peers_memory_stops_a_lost_or_restored_disk() {
-        let own = |count, rejoining| Identity {
-            cluster: ClusterName::new("demo").unwrap(),
-            node: NodeId::N1,
-            incarnation: Incarnation::new([1; 16]),
-            boot: Boot { count, nonce: 7 },
-            rejoining,
+        let own = |count, rejoining| Introduction {
+            identity: Identity {
+                cluster: ClusterName::new("demo").unwrap(),
+                node: NodeId::N1,
+                incarnation: Incarnation::new([1; 16]),
+                boot: Boot { count, nonce: 7 },
+                rejoining,
+            },
+            index: IndexAge { at_start: 70, now: 900 },
         };
         let answer = |incarnation: &[u8], remembered_boot| pb::HelloResponse {
             node: None,
             remembered_incarnation: incarnation.to_vec(),
             remembered_boot,
             remembered_boot_nonce: 7,
+            index: None,
+            remembered_group: 70,
         };
         let judge = |own, answer| judge_own(&own, NodeId::N2, &answer);
         assert_eq!(judge(own(1, false), answer(&[], 0)), Ok(None));
@@ -219,6 +230,9 @@ mod tests {
             Ok(Some(StaleDisk::Restored(NodeId::N2))),
             "a copy made while it was rejoining"
         );
+        let later = pb::HelloResponse { remembered_group: 71, ..answer(&[1; 16], 3) };
+        assert_eq!(judge(own(3, false), later.clone()), Ok(None), "heard since this start");
+        assert_eq!(judge(own(4, false), later), Ok(Some(StaleDisk::Restored(NodeId::N2))));
         assert!(judge(own(1, false), answer(&[2; 3], 3)).is_err());
     }
 }

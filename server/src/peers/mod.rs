@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dfs_proto::chunk::{ChunkId, ChunkSet};
 use dfs_proto::digest::Crc32c;
-use dfs_proto::identity::Identity;
+use dfs_proto::identity::{Identity, Introduction};
 use dfs_proto::manifest::{Incarnation, Record, UploadId, Version};
 use dfs_proto::name::{FilePath, Prefix, UserName};
 use dfs_proto::placement::{NodeId, PerNode};
@@ -185,12 +185,17 @@ impl Peers {
 
     /// Introduces this node, and returns who answers. The other node has recorded this one's
     /// incarnation then.
-    pub(crate) async fn hello(&self, node: NodeId, own: &Identity) -> Result<Identity, PeerError> {
-        let request = self.request(pb::HelloRequest { node: Some(own.into()) });
+    pub(crate) async fn hello(
+        &self,
+        node: NodeId,
+        own: &Introduction,
+    ) -> Result<Introduction, PeerError> {
+        let request = self.request(hello::request(own));
         let mut client = self.client(node);
         let answer = tokio::time::timeout(UNARY_LIMIT, client.hello(request)).await;
         let answer = answer.map_err(|_| PeerError::Timeout(UNARY_LIMIT))??.into_inner();
-        self.check(node, answer.node.as_ref())
+        self.check(node, answer.node.as_ref())?;
+        Ok(convert::introduction(answer.node.as_ref(), answer.index.as_ref())?)
     }
 
     /// What a Serving node knows of a path.

@@ -40,23 +40,26 @@ pub(crate) struct PeerApi {
 #[tonic::async_trait]
 impl PeerService for PeerApi {
     async fn hello(&self, request: Request<pb::HelloRequest>) -> Answer<pb::HelloResponse> {
-        let caller = convert::identity(request.into_inner().node.as_ref())?;
-        let own = self.node.identity();
-        check_place(&own, &caller)?;
-        let (meeting, before) = self.node.meet(caller.clone()).await.map_err(status::node)?;
+        let request = request.into_inner();
+        let caller = convert::introduction(request.node.as_ref(), request.index.as_ref())?;
+        let (own, position) = (self.node.introduction(), caller.identity.node);
+        check_place(&own.identity, &caller.identity)?;
+        let (meeting, before) = self.node.meet(caller).await.map_err(status::node)?;
         if meeting != Meeting::Expected {
             tracing::error!(
-                node = %caller.node, ?meeting,
+                node = %position, ?meeting,
                 "a node introduced itself with a disk that is not the one remembered"
             );
         }
         Ok(Response::new(pb::HelloResponse {
-            node: Some((&own).into()),
+            node: Some((&own.identity).into()),
+            index: Some(own.index.into()),
             remembered_incarnation: before
                 .map(|peer| peer.incarnation.bytes().to_vec())
                 .unwrap_or_default(),
             remembered_boot: before.map_or(0, |peer| peer.boot.count),
             remembered_boot_nonce: before.map_or(0, |peer| peer.boot.nonce),
+            remembered_group: before.map_or(0, |peer| peer.group),
         }))
     }
 

@@ -3,7 +3,7 @@ use crate::config::HealSettings;
 use crate::node::known::Meeting;
 use dfs_proto::chunk::ChunkId;
 use dfs_proto::digest::{Crc32c, Md5Digest};
-use dfs_proto::identity::{Boot, Identity};
+use dfs_proto::identity::{Boot, Identity, IndexAge, Introduction};
 use dfs_proto::manifest::{Incarnation, Manifest};
 use dfs_proto::name::{ClusterName, UserName};
 use dfs_proto::placement::NodeId;
@@ -94,6 +94,11 @@ impl Running {
         let served = tokio::time::timeout(Duration::from_secs(10), self.served);
         served.await.expect("stops within ten seconds").unwrap()
     }
+}
+
+/// A node introduces itself; nothing is said of its index.
+fn says(identity: Identity) -> Introduction {
+    Introduction { identity, index: IndexAge::default() }
 }
 
 fn with_token<T>(token: &str, message: T) -> Request<T> {
@@ -237,7 +242,7 @@ async fn nodes_meet_and_one_with_a_lost_disk_stops() {
         boot: Boot { count: 1, nonce: 1 },
         rejoining: false,
     };
-    assert_eq!(other.node.meet(earlier).await.unwrap().0, Meeting::Expected);
+    assert_eq!(other.node.meet(says(earlier)).await.unwrap().0, Meeting::Expected);
     let emptied = start(NodeId::N1, other.address).await;
     let ended = tokio::time::timeout(Duration::from_secs(10), emptied.served).await;
     let error = ended.expect("soon").unwrap().unwrap_err();
@@ -307,7 +312,7 @@ async fn a_node_that_rejoins_records_whom_it_meets() {
         rejoining: true,
         ..other.node.identity()
     };
-    own.node.meet(replaced).await.unwrap();
+    own.node.meet(says(replaced)).await.unwrap();
     assert_eq!(healer.introduce(NodeId::N2).await.0, Event::Failed(NodeId::N2));
     own.stop().await.unwrap();
     other.stop().await.unwrap();

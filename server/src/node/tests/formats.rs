@@ -85,7 +85,8 @@ impl Fixture {
 async fn a_data_directory_is_written() {
     let fixture = Fixture::new();
     let Files { small, large, replaced, removed, prepared, fenced } = files();
-    fixture.node.meet(peer()).await.unwrap();
+    let met = Introduction { identity: peer(), index: IndexAge { at_start: 5, now: 6 } };
+    fixture.node.meet(met).await.unwrap();
     for (file, chunks, hlc) in
         [(&replaced, &[C1, C2][..], 1), (&small, &[C1, C2], 2), (&large, &[C2], 3)]
     {
@@ -153,4 +154,5 @@ async fn a_data_directory_of_the_first_format_is_read() {
     assert_eq!(state(&fenced), UploadState::Fenced);
     let remembered = fixture.node.known().peer(NodeId::N2).unwrap();
     assert_eq!((remembered.incarnation, remembered.boot), (peer().incarnation, peer().boot));
+    assert_eq!(remembered.group, 6);
 }

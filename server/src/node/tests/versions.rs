@@ -16,7 +16,7 @@ async fn introductions_at_the_same_time_are_judged_one_after_the_other() {
     // Keeps the writer busy until both have seen that nothing is remembered yet.
     let (release, held) = std::sync::mpsc::channel::<()>();
     let blocker = fixture.node.index.submit(move |_| Ok(held.recv().is_ok())).await;
-    let (later, earlier) = (fixture.node.meet(met(7)), fixture.node.meet(met(6)));
+    let (later, earlier) = (fixture.node.meet(says(met(7))), fixture.node.meet(says(met(6))));
     let release = async {
         tokio::task::yield_now().await;
         release.send(()).unwrap();
@@ -43,14 +43,14 @@ async fn nobody_is_told_that_he_is_recorded_before_that_is_durable() {
     };
     // Three changes of one group, which does not end before the last of them.
     let (first, _, release_first) = blocker().await;
-    let mut meeting = Box::pin(fixture.node.meet(met.clone()));
+    let mut meeting = Box::pin(fixture.node.meet(says(met.clone())));
     assert!(futures_util::poll!(&mut meeting).is_pending());
     let (last, begun, release_last) = blocker().await;
     release_first.send(()).unwrap();
     begun.await.unwrap();
     assert!(fixture.node.known().peer(NodeId::N2).is_some(), "commits are checked against it");
     assert_eq!(fixture.node.remembered(NodeId::N2).unwrap(), None);
-    let mut again = Box::pin(fixture.node.meet(met));
+    let mut again = Box::pin(fixture.node.meet(says(met)));
     assert!(futures_util::poll!(&mut again).is_pending(), "the sync is waited for");
 
     release_last.send(()).unwrap();
@@ -58,6 +58,51 @@ async fn nobody_is_told_that_he_is_recorded_before_that_is_durable() {
     assert_eq!(meeting.await.unwrap().0, Meeting::Expected);
     assert_eq!(again.await.unwrap().0, Meeting::Expected);
     assert!(fixture.node.remembered(NodeId::N2).unwrap().is_some());
+}
+
+#[tokio::test]
+async fn how_far_another_node_was_is_remembered() {
+    let fixture = Fixture::new();
+    let met = |count, at_start, now| Introduction {
+        identity: Identity {
+            node: NodeId::N2,
+            boot: Boot { count, nonce: count },
+            ..fixture.node.identity()
+        },
+        index: IndexAge { at_start, now },
+    };
+    let group = || fixture.node.remembered(NodeId::N2).unwrap().unwrap().group;
+    // Answers may come in another order than they were sent in.
+    for (heard, remembered) in [(5, 5), (9, 9), (7, 9)] {
+        let (meeting, _) = fixture.node.meet(met(1, 5, heard)).await.unwrap();
+        assert_eq!((meeting, group()), (Meeting::Expected, remembered));
+    }
+    let (meeting, before) = fixture.node.meet(met(2, 8, 20)).await.unwrap();
+    assert_eq!((meeting, before.unwrap().group, group()), (Meeting::Restored, 9, 9));
+    assert_eq!(fixture.node.meet(met(2, 9, 20)).await.unwrap().0, Meeting::Expected);
+    assert_eq!(group(), 20);
+}
+
+#[tokio::test]
+async fn what_a_node_says_of_its_index_is_durable() {
+    let fixture = Fixture::new();
+    let age = |fixture: &Fixture| fixture.node.introduction().index;
+    let start = age(&fixture);
+    fixture
+        .node
+        .index
+        .update_lazy(|txn| {
+            txn.put_scrub(&Default::default());
+            Ok(())
+        })
+        .await
+        .unwrap();
+    assert_eq!(age(&fixture), start, "a crash may undo this");
+    fixture.put(&File::new("a", 1, SMALL), &[C1]).await.unwrap();
+    let later = age(&fixture);
+    assert!(later.at_start == start.at_start && later.now > start.now + 1, "{later:?}");
+    let fixture = fixture.reopen().await;
+    assert!(age(&fixture).at_start >= later.now);
 }
 
 #[tokio::test]
@@ -73,15 +118,15 @@ async fn a_commit_rests_on_what_is_prepared_and_on_incarnations_that_are_known()
         boot: Boot { count: 1, nonce: 1 },
         rejoining,
     };
-    fixture.node.meet(other(8, false)).await.unwrap();
+    fixture.node.meet(says(other(8, false))).await.unwrap();
     let lost = NodeRef { node: NodeId::N2, incarnation: Incarnation::new([8; 16]) };
     assert_eq!(fixture.commit(&file, 5).await, Err(Refused::PrepareLost(lost)));
     // A serving node with another disk is not believed; one that rejoins is.
-    let (meeting, before) = fixture.node.meet(other(9, false)).await.unwrap();
+    let (meeting, before) = fixture.node.meet(says(other(9, false))).await.unwrap();
     assert_eq!(meeting, known::Meeting::Replaced);
     assert_eq!(before.unwrap().incarnation, Incarnation::new([8; 16]));
     assert_eq!(fixture.commit(&file, 5).await, Err(Refused::PrepareLost(lost)));
-    fixture.node.meet(other(9, true)).await.unwrap();
+    fixture.node.meet(says(other(9, true))).await.unwrap();
     assert_eq!(fixture.commit(&file, 5).await, Ok(Ack { superseded: false }));
 
     let fixture = fixture.reopen().await;
