@@ -3,15 +3,18 @@
 //! It is there from before the first byte is sent until just before the first Commit is, and
 //! never after: an upload that may have been committed must not be used again. A note that is
 //! torn or does not fit is no note.
+//!
+//! It is YAML; its last line, a comment, has the CRC32C of all that is in front of it.
 
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File};
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use dfs_proto::chunk::ChunkId;
-use dfs_proto::digest::Md5Digest;
+use dfs_proto::digest::{Crc32c, Md5Digest};
 use dfs_proto::manifest::{Manifest, UploadId};
 use dfs_proto::name::{ClusterName, FilePath, UserName};
 use serde::{Deserialize, Serialize};
@@ -21,13 +24,17 @@ use crate::locked;
 /// A note is a few lines; more than this is none, in bytes.
 const MAX_BYTES: u64 = 64 << 10;
 
+/// What the last line begins with.
+const CHECKSUM: &str = "# checksum ";
+
 /// What is put where.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
 pub(crate) struct Subject {
     cluster: String,
     user: String,
     remote: String,
-    local: PathBuf,
+    /// As ASCII: a path may have any bytes.
+    local: String,
 }
 
 impl Subject {
@@ -42,15 +49,14 @@ impl Subject {
             cluster: cluster.to_string(),
             user: user.to_string(),
             remote: remote.to_string(),
-            local: std::path::absolute(local)?,
+            local: std::path::absolute(local)?.as_os_str().as_bytes().escape_ascii().to_string(),
         })
     }
 
     fn file_name(&self) -> String {
-        let local = self.local.as_os_str().as_encoded_bytes();
-        let parts = [self.cluster.as_bytes(), self.user.as_bytes(), self.remote.as_bytes(), local];
         // None of them has a NUL in it.
-        format!("put-{}.yaml", Md5Digest::of(&parts.join(&0)))
+        let text = [&*self.cluster, &self.user, &self.remote, &self.local].join("\0");
+        format!("put-{}.yaml", Md5Digest::of(text.as_bytes()))
     }
 }
 
@@ -76,7 +82,7 @@ impl From<&Manifest> for Fingerprint {
     }
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, PartialEq, Eq)]
 struct Entry {
     subject: Subject,
     content: Fingerprint,
@@ -120,8 +126,7 @@ impl Note {
         if (&self.file).take(MAX_BYTES).read_to_string(&mut text).is_err() {
             return Ok(Before::Nothing);
         }
-        let entry = serde_yaml::from_str::<Entry>(&text).ok();
-        let Some(entry) = entry.filter(|entry| entry.subject == self.subject) else {
+        let Some(entry) = decode(&text).filter(|entry| entry.subject == self.subject) else {
             return Ok(Before::Nothing);
         };
         let upload = UploadId::new(entry.upload_id);
@@ -133,7 +138,7 @@ impl Note {
     pub(crate) fn write(&mut self, upload: UploadId, manifest: &Manifest) -> io::Result<()> {
         let (subject, content) = (self.subject.clone(), manifest.into());
         let entry = Entry { subject, content, upload_id: *upload.bytes() };
-        let text = serde_yaml::to_string(&entry).map_err(io::Error::other)?;
+        let text = encode(&entry).map_err(io::Error::other)?;
         self.file.set_len(0)?;
         self.file.rewind()?;
         self.file.write_all(text.as_bytes())?;
@@ -154,10 +159,23 @@ impl Note {
     }
 }
 
+fn encode(entry: &Entry) -> Result<String, serde_yaml::Error> {
+    Ok(sealed(&serde_yaml::to_string(entry)?))
+}
+
+fn sealed(front: &str) -> String {
+    format!("{front}{CHECKSUM}{:08x}\n", Crc32c::of(front.as_bytes()).get())
+}
+
+fn decode(text: &str) -> Option<Entry> {
+    let (front, _) = text.rsplit_once(CHECKSUM)?;
+    (sealed(front) == text).then(|| serde_yaml::from_str(front).ok())?
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dfs_proto::digest::Crc32c;
+    use std::ffi::OsStr;
     use std::os::unix::fs::PermissionsExt;
 
     fn subject(local: &str) -> Subject {
@@ -201,19 +219,29 @@ mod tests {
     }
 
     #[test]
+    fn a_local_file_may_have_any_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let content = manifest(b"content", "2026-11-22T10:00:00Z");
+        let name = OsStr::from_bytes(b"/\xff\n\xc2\x85 #");
+        let cluster = ClusterName::new("demo").unwrap();
+        let (user, remote) = (UserName::new("alice").unwrap(), FilePath::new("a/b").unwrap());
+        let subject = Subject::new(&cluster, &user, &remote, Path::new(name)).unwrap();
+        let mut note = Note::open(folder.path(), subject).unwrap().unwrap();
+        note.write(UploadId::new([7; 16]), &content).unwrap();
+        let same = Before::Same(UploadId::new([7; 16]));
+        assert_eq!(note.read(&content).unwrap(), same);
+    }
+
+    #[test]
     fn a_torn_note_is_none() {
         let folder = tempfile::tempdir().unwrap();
         let content = manifest(b"content", "2026-11-22T10:00:00Z");
         let mut note = Note::open(folder.path(), subject("f")).unwrap().unwrap();
-        note.write(UploadId::new([7; 16]), &content).unwrap();
+        note.write(UploadId::new([123; 16]), &content).unwrap();
         let whole = std::fs::read(&note.path).unwrap();
-        for length in 0..whole.len() - 1 {
+        for length in 0..whole.len() {
             std::fs::write(&note.path, &whole[..length]).unwrap();
-            let before = note.read(&content).unwrap();
-            assert!(
-                !matches!(before, Before::Same(id) if id != UploadId::new([7; 16])),
-                "{length}"
-            );
+            assert_eq!(note.read(&content).unwrap(), Before::Nothing, "{length}");
         }
         std::fs::write(&note.path, [0xff, 0xfe]).unwrap();
         assert_eq!(note.read(&content).unwrap(), Before::Nothing);
