@@ -144,6 +144,10 @@ pub(crate) fn manifest(input: &mut Input<'_>) -> Result<Manifest, CodecError> {
         let key = input.text(length.into(), "metadata key")?.to_owned();
         let length = input.u16()?;
         let value = input.text(length.into(), "metadata value")?.to_owned();
+        // They are written in order: of two with one name neither would be the right one.
+        if metadata.last_key_value().is_some_and(|(last, _)| *last >= key) {
+            return Err(CodecError::Value("metadata"));
+        }
         metadata.insert(key, value);
     }
     Manifest::new(md5, size, crcs, modified, metadata).map_err(|_| CodecError::Value("manifest"))
