@@ -154,6 +154,9 @@ pub(super) fn decode_trailer(bytes: &[u8]) -> Result<Vec<Crc32c>, CodecError> {
     if Crc32c::of(sums).get() != u32::from_be_bytes(*own) {
         return Err(CodecError::Value("trailer checksum"));
     }
+    if sums.len() % 4 != 0 {
+        return Err(CodecError::Value("trailer length"));
+    }
     let mut input = Input::new(sums);
     (0..sums.len() / 4).map(|_| Ok(Crc32c::new(input.u32()?))).collect()
 }
