@@ -67,6 +67,9 @@ mod repair;
 
 mod verify;
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
+
 #[cfg(feature = "cli")]
 pub mod cli;
 

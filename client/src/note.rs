@@ -172,6 +172,9 @@ fn decode(text: &str) -> Option<Entry> {
     (sealed(front) == text).then(|| serde_yaml::from_str(front).ok())?
 }
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
+
 #[cfg(test)]
 mod tests {
     use super::*;

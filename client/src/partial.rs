@@ -188,6 +188,9 @@ fn foot(version: &Version, manifest: &Manifest) -> Vec<u8> {
     foot
 }
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
+
 #[cfg(test)]
 mod tests {
     use super::*;

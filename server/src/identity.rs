@@ -298,6 +298,9 @@ fn decode(text: &str) -> Result<Identity, &'static str> {
     })
 }
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
+
 #[cfg(test)]
 mod tests {
     use super::*;

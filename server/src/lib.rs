@@ -47,3 +47,6 @@ mod poison;
 mod jitter;
 
 mod hex;
+
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;

@@ -111,6 +111,9 @@ fn fits(password: &str) -> bool {
     (1..=MAX_PASSWORD_BYTES).contains(&password.len())
 }
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -81,7 +81,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
     (
         "server/src",
         &[
-            &["cli"],
+            &["cli", "fuzz"],
             &["serve", "recover"],
             &["rpc"],
             &["heal"],
@@ -95,7 +95,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
     (
         "client/src",
         &[
-            &["cli"],
+            &["cli", "fuzz"],
             &["verify"],
             &["put", "get", "list", "remove", "info", "repair"],
             &["look", "transfer"],

@@ -5,6 +5,9 @@ pub mod convert;
 
 pub mod status;
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
+
 /// Generated from `dfs.proto`.
 #[allow(missing_docs, clippy::all, rustdoc::all, unreachable_pub, reason = "generated code")]
 pub mod pb {

@@ -295,6 +295,9 @@ pub(crate) fn read_scrub(bytes: &[u8]) -> Result<ScrubPlace, CodecError> {
     Ok(ScrubPlace { completed_ms, after })
 }
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
+
 #[cfg(test)]
 mod tests {
     use super::*;

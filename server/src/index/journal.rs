@@ -123,7 +123,11 @@ struct Sound {
 }
 
 fn read(path: &Path) -> io::Result<Sound> {
-    let mut input = Input::new(File::open(path)?);
+    scan(File::open(path)?)
+}
+
+fn scan(journal: impl Read + Seek) -> io::Result<Sound> {
+    let mut input = Input::new(journal);
     let mut sound = Sound { end: 0, group: None, torn: false };
     let mut last = None;
     while let Some(batch) = input.batch()? {
@@ -257,6 +261,9 @@ impl<R: Read> Input<R> {
 fn sound(is_sound: bool) -> io::Result<()> {
     if is_sound { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
 }
+
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzz;
 
 #[cfg(test)]
 mod tests;

@@ -85,6 +85,9 @@ fn decode(bytes: &[u8; SLOT_BYTES]) -> Option<u64> {
     sound.then(|| number.try_into().ok().map(u64::from_be_bytes)).flatten()
 }
 
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzz;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -398,5 +398,12 @@ impl View {
     }
 }
 
+/// What is checked of the private modules.
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz {
+    pub(crate) use super::journal::fuzz::journal;
+    pub(crate) use super::mark::fuzz::mark;
+}
+
 #[cfg(test)]
 mod tests;

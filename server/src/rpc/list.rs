@@ -93,6 +93,9 @@ pub(super) fn entry(path: &FilePath, current: &Current, full: bool) -> pb::ListE
     }
 }
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -29,6 +29,9 @@ use crate::heal::Healer;
 use crate::node::{Node, now_ms};
 pub(crate) use peer::PeerApi;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use list::fuzz;
+
 /// Most paths of which the superseded versions are told in one answer: up to 64 manifests each
 /// have to fit into a message.
 const MAX_SUPERSEDED_QUERIES: usize = 16;

@@ -161,18 +161,15 @@ pub(super) fn decode_trailer(bytes: &[u8]) -> Result<Vec<Crc32c>, CodecError> {
     (0..sums.len() / 4).map(|_| Ok(Crc32c::new(input.u32()?))).collect()
 }
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
+
 #[cfg(test)]
 mod tests {
+    use super::fuzz::decode;
     use super::*;
     use crate::codec::tests::versions;
     use proptest::prelude::*;
-
-    fn decode(bytes: &[u8]) -> Result<Header, CodecError> {
-        let front = bytes.first_chunk().ok_or(CodecError::Short)?;
-        let preamble = Preamble::decode(front)?;
-        let fields = bytes.get(PREAMBLE_BYTES..PREAMBLE_BYTES + preamble.field_bytes);
-        Header::decode(&preamble, fields.ok_or(CodecError::Short)?)
-    }
 
     proptest! {
         #[test]

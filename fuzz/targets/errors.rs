@@ -1,0 +1,6 @@
+//! Runs `dfs_proto::wire::fuzz::errors`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    dfs_proto::wire::fuzz::errors(bytes);
+});
