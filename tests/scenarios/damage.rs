@@ -146,6 +146,31 @@ fn a_node_whose_disk_was_restored_from_a_backup_does_not_serve() {
     assert_eq!(cluster.get("file"), b"after the backup");
 }
 
+#[test]
+fn a_node_whose_disk_went_back_within_its_last_run_does_not_serve() {
+    let mut cluster = cluster();
+    cluster.put("file", "before the copy");
+    wait_until_met(&cluster);
+    // All of a disk at one moment. The first start of the copy follows the run that is known.
+    cluster.freeze(3);
+    let backup = cluster.work_dir().join("backup");
+    copy_dir(&cluster.data_dir(3), &backup);
+    cluster.thaw(3);
+    for number in 0..4 {
+        cluster.put("file", format!("after the copy, {number}"));
+    }
+    // Says hello at its start, and so hears how far the others are.
+    cluster.stop(1);
+    cluster.start_node(1);
+    wait_until_met(&cluster);
+    cluster.kill(3);
+    fs::remove_dir_all(cluster.data_dir(3)).expect("the node is down");
+    copy_dir(&backup, &cluster.data_dir(3));
+    let said = assert_ends(&mut cluster, 3);
+    assert!(said.contains("restored from a copy"), "{said}");
+    assert_eq!(cluster.get("file"), b"after the copy, 3");
+}
+
 /// Waits until every node remembers the others as they are now.
 fn wait_until_met(cluster: &Cluster) {
     use dfs_proto::wire::pb;
