@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use harness::Cluster;
 use harness::cluster::{NODES, USER};
 use harness::content::{files, noise};
+use harness::{Cluster, Ctl};
 
 use crate::cluster;
 
@@ -93,16 +93,20 @@ fn without_an_index_every_whole_upload_is_written_with_its_time() {
 fn dfsctl_has_dfsd_do_it() {
     use std::os::unix::fs::symlink;
     let cluster = stopped();
+    // A dfsctl with no dfsd beside it.
     let programs = cluster.work_dir().join("programs");
     fs::create_dir(&programs).expect("a new directory");
-    symlink(crate::PROGRAMS.dfsd, programs.join("dfsd")).expect("a link");
+    let dfsctl = programs.join("dfsctl");
+    fs::copy(crate::PROGRAMS.dfsctl, &dfsctl).expect("a copy");
     let dirs = NODES.map(|node| cluster.data_dir(node));
-    let run = |path: &Path| {
-        let ctl = cluster.bare_dfsctl().env("PATH", path).arg("recover").arg("--from");
-        ctl.args(&dirs).arg("out").run()
+    let run = || {
+        let program = dfsctl.to_str().expect("a plain path");
+        let ctl = Ctl::new(program, &cluster.work_dir()).env("PATH", &programs);
+        ctl.arg("recover").arg("--from").args(&dirs).arg("out").run()
     };
-    run(&cluster.work_dir()).exits(1).says("needs dfsd beside dfsctl");
-    run(&programs).ok().prints("recovered 4 files");
+    run().exits(1).says("needs dfsd beside dfsctl");
+    symlink(crate::PROGRAMS.dfsd, programs.join("dfsd")).expect("a link");
+    run().ok().prints("recovered 4 files");
     assert_current(&cluster.work_dir().join("out"));
 }
 
