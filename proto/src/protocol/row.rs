@@ -176,20 +176,29 @@ impl Row {
         chunk: ChunkId,
     ) -> Result<(), Refused> {
         self.may_prepare(node, upload)?;
+        if self.current_upload(upload).is_none() {
+            self.uploads.entry(upload).or_insert(Upload {
+                have: ChunkSet::EMPTY,
+                state: UploadState::Prepared,
+                since_ms: node.now_ms,
+            });
+        }
+        self.hold(upload, chunk);
+        Ok(())
+    }
+
+    /// Counts a chunk of an upload that the row knows as held.
+    fn hold(&mut self, upload: UploadId, chunk: ChunkId) {
         match &mut self.current {
             Some(current) if current.record.version.upload == upload => {
                 current.record.have = current.record.have.with(chunk);
             }
             _ => {
-                let upload = self.uploads.entry(upload).or_insert(Upload {
-                    have: ChunkSet::EMPTY,
-                    state: UploadState::Prepared,
-                    since_ms: node.now_ms,
-                });
-                upload.have = upload.have.with(chunk);
+                if let Some(upload) = self.uploads.get_mut(&upload) {
+                    upload.have = upload.have.with(chunk);
+                }
             }
         }
-        Ok(())
     }
 
     /// Makes a version current if its tag is the largest; else keeps it as superseded.
@@ -361,16 +370,7 @@ impl Row {
         chunk: ChunkId,
     ) -> Result<(), Refused> {
         self.may_restore(node, upload)?;
-        match &mut self.current {
-            Some(current) if current.record.version.upload == upload => {
-                current.record.have = current.record.have.with(chunk);
-            }
-            _ => {
-                if let Some(upload) = self.uploads.get_mut(&upload) {
-                    upload.have = upload.have.with(chunk);
-                }
-            }
-        }
+        self.hold(upload, chunk);
         Ok(())
     }
 
