@@ -1,10 +1,11 @@
 //! Healing: what a node does so that every file is whole again. [`path`] repairs one path,
 //! [`upload`] sees to an abandoned upload, [`pull`] copies chunks here, [`survey`] finds what
 //! needs it, [`pass`] does all that by itself now and then, [`scrub`] re-reads what is on the
-//! disk, [`rejoin`] brings a node with a new disk back. `dfsctl repair` runs the same code through [`sweep`].
+//! disk, [`rejoin`] brings a node with a new disk back. `dfsctl repair` runs the same code
+//! through [`sweep`].
 //!
-//! Decisions are made in `dfs_proto`'s machines `repair`, `janitor` and `rejoin`; here they are carried
-//! out through [`Peers`]. Nothing here talks gRPC or knows how chunks are stored.
+//! Decisions are made in `dfs_proto`'s machines `repair`, `janitor` and `rejoin`; here they are
+//! carried out through [`Peers`]. Nothing here talks gRPC or knows how chunks are stored.
 
 pub(crate) mod pass;
 pub(crate) mod path;
@@ -17,7 +18,6 @@ mod upload;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
