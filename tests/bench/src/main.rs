@@ -1,0 +1,131 @@
+//! Measures dfs beside other stores: the same work, on one machine, in one run.
+//!
+//! `compare.sh` builds what is needed and calls this. The stores are four nodes of dfs, SeaweedFS
+//! with four volume servers and two copies, and Garage with four nodes and two copies. Each piece
+//! of work ([`work`]) is done by each of them in turn, round after round ([`run`]), so that what
+//! disturbs the machine disturbs all alike. Results are lines in a file ([`results`]).
+
+mod error;
+
+mod content;
+
+mod meter;
+
+mod server;
+
+mod work;
+
+mod results;
+
+mod http;
+
+mod sign;
+
+mod s3;
+
+mod filer;
+
+mod dfs;
+
+mod seaweed;
+
+mod garage;
+
+mod target;
+
+mod small;
+
+mod floor;
+
+mod run;
+
+mod machine;
+
+mod args;
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+
+use args::{Args, Command, RunArgs};
+use error::Error;
+use results::Line;
+use run::{Bench, Plan};
+use target::{Stores, Target};
+
+/// The allocator of dfsctl, for all clients here.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let done = match Args::parse().command {
+        Command::Names => {
+            work::all(1).into_iter().for_each(|workload| println!("{}", workload.name));
+            Ok(())
+        }
+        Command::Run(args) => measure(*args).await,
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("dfs-bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn measure(args: RunArgs) -> Result<(), Error> {
+    let workloads = work::choose(work::all(args.files()), &args.only);
+    let unknown = |name: String| Error::refused(name, "no work has this name; see `names`");
+    let workloads = workloads.map_err(unknown)?;
+    let programs = args.programs();
+    let mut targets = Vec::new();
+    for target in Target::ALL {
+        let asked = args.systems.iter().any(|name| name == target.store() || name == target.name());
+        let there = match target {
+            Target::Dfs => true,
+            Target::SeaweedFiler | Target::SeaweedS3 => programs.weed.is_some(),
+            Target::Garage => programs.garage.is_some(),
+        };
+        match (asked, there) {
+            (true, true) => targets.push(target),
+            (true, false) => eprintln!("{} is not there and not measured", target.name()),
+            (false, _) => {}
+        }
+    }
+    let dir = tempfile::Builder::new().prefix("dfs-bench-").tempdir_in(&args.dir);
+    let dir = dir.map_err(Error::file("make a folder in", &args.dir))?;
+    results::add(&args.results, &Line::Run(machine::describe(&programs, args.nginx.as_deref())))?;
+    let needs_stores = workloads.iter().any(|one| !matches!(one.work, work::Work::Floor(_)));
+    if !needs_stores {
+        targets.clear();
+    }
+    let plan = Plan {
+        targets: targets.clone(),
+        workloads,
+        rounds: args.rounds(),
+        until: args.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds)),
+        results: args.results.clone(),
+        dir: dir.path().to_owned(),
+        nginx: args.nginx.clone(),
+        suffix: if args.peers_fsync { " fsync" } else { "" },
+    };
+    let work = async {
+        let stores = Stores::start(&targets, &programs, dir.path()).await?;
+        Bench::new(plan, stores)?.run().await
+    };
+    // Dropping the work ends the servers, and with them goes the folder.
+    let mut term = signal(SignalKind::terminate()).map_err(Error::io("wait for signals"))?;
+    let done = tokio::select! {
+        done = work => done,
+        _ = tokio::signal::ctrl_c() => Err(Error::refused("dfs-bench", "interrupted")),
+        _ = term.recv() => Err(Error::refused("dfs-bench", "terminated")),
+    };
+    if done.is_err() && args.keep {
+        eprintln!("dfs-bench: logs are in {}", dir.keep().display());
+    }
+    done
+}
