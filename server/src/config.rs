@@ -59,7 +59,7 @@ pub(crate) struct Config {
     /// `HOST:PORT` of all four nodes, in order.
     pub(crate) peers: PerNode<String>,
     pub(crate) cluster_secret_file: PathBuf,
-    /// Kept for a later version.
+    /// Where metrics and the status page are.
     pub(crate) admin_listen: Option<SocketAddr>,
     /// Whether plaintext off the loopback interface was asked for.
     pub(crate) insecure: bool,
@@ -188,6 +188,16 @@ impl Checker<'_> {
                  127.0.0.1 or, in a network that you trust, add 'insecure: true'"
             );
             self.wrong("listen", &why);
+        }
+        if let Some(Some(admin)) = admin_listen
+            && !admin.ip().is_loopback()
+            && !insecure
+        {
+            let why = format!(
+                "{admin} is not a loopback address, and passwords would come there unencrypted; \
+                 listen on 127.0.0.1 or, in a network that you trust, add 'insecure: true'"
+            );
+            self.wrong("admin_listen", &why);
         }
         Some(Config {
             file: self.file.to_owned(),

@@ -14,6 +14,10 @@ mod config;
 
 mod serve;
 
+mod admin;
+
+mod meter;
+
 mod auth;
 
 mod users;
@@ -42,7 +46,11 @@ mod chunk_key;
 
 mod codec;
 
+mod telemetry;
+
 mod poison;
+
+mod request_id;
 
 mod jitter;
 

@@ -21,12 +21,14 @@ use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
+use crate::admin::{self, Admin};
 use crate::auth::Auth;
 use crate::auth::layer::AuthLayer;
 use crate::config::{Config, ConfigError};
 use crate::disk::{Disk, DiskError};
 use crate::heal::Healer;
 use crate::identity::{DataDir, Rejoin};
+use crate::meter::MeterLayer;
 use crate::node::{Node, NodeError};
 use crate::peers::Peers;
 use crate::peers::hello::{self, StaleDisk};
@@ -58,10 +60,10 @@ pub(crate) enum ServeError {
     #[error("{0}")]
     Node(#[from] NodeError),
     #[error(
-        "{file}: listen: {address} cannot be used: {source}; stop what uses it or choose another \
+        "{file}: {key}: {address} cannot be used: {source}; stop what uses it or choose another \
          port"
     )]
-    Bind { file: PathBuf, address: SocketAddr, source: std::io::Error },
+    Bind { file: PathBuf, key: &'static str, address: SocketAddr, source: std::io::Error },
     #[error("the system gives no {0}")]
     System(&'static str),
     #[error(transparent)]
@@ -96,6 +98,8 @@ pub(crate) struct Parts {
     /// Holds the lock on the data directory.
     data_dir: Arc<DataDir>,
     rejoin: Option<Rejoin>,
+    /// Where metrics and the status page are asked for, once it is bound.
+    admin: Option<TcpListener>,
 }
 
 impl Parts {
@@ -121,16 +125,18 @@ impl Parts {
             poison,
             data_dir: Arc::new(data_dir),
             rejoin,
+            admin: None,
         })
     }
 }
 
 /// Binds the port, counts this start and serves until `stop`, or until the node must not go on.
-pub(crate) async fn run(parts: Parts, stop: CancellationToken) -> Result<(), ServeError> {
-    let address = parts.config.listen;
-    let bind = |source| ServeError::Bind { file: parts.config.file.clone(), address, source };
-    let listener = TcpListener::bind(address).await.map_err(bind)?;
-    let bound = listener.local_addr().map_err(bind)?;
+pub(crate) async fn run(mut parts: Parts, stop: CancellationToken) -> Result<(), ServeError> {
+    let listener = bind(&parts.config, "listen", parts.config.listen).await?;
+    if let Some(address) = parts.config.admin_listen {
+        parts.admin = Some(bind(&parts.config, "admin_listen", address).await?);
+    }
+    let bound = parts.config.listen;
     if parts.config.insecure {
         tracing::warn!(%bound, "'insecure: true': traffic, passwords included, is not encrypted");
     }
@@ -139,13 +145,23 @@ pub(crate) async fn run(parts: Parts, stop: CancellationToken) -> Result<(), Ser
     serve(listener, parts, stop).await
 }
 
+/// Binds the port that `key` of the configuration names.
+async fn bind(
+    config: &Config,
+    key: &'static str,
+    address: SocketAddr,
+) -> Result<TcpListener, ServeError> {
+    let failed = |source| ServeError::Bind { file: config.file.clone(), key, address, source };
+    TcpListener::bind(address).await.map_err(failed)
+}
+
 /// Serves on a bound port until `stop`, then drains and closes the node.
 async fn serve(
     listener: TcpListener,
     parts: Parts,
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
-    let Parts { config, secret, node, auth, poison, data_dir, rejoin } = parts;
+    let Parts { config, secret, node, auth, poison, data_dir, rejoin, admin } = parts;
     let tasks = TaskTracker::new();
     let stale = Arc::new(OnceLock::new());
     // Also set when the node stops by itself.
@@ -179,6 +195,10 @@ async fn serve(
     };
     let peer_api =
         PeerApi { node: Arc::clone(&node), healer: Arc::clone(&healer), stop: cut_off.clone() };
+    if let Some(listener) = admin {
+        let admin = Admin::new(&node, &healer, &auth, &poison, &ending);
+        tasks.spawn(admin::serve(listener, admin, cut_off.clone()));
+    }
     let without = rejoin.and_then(|rejoin| rejoin.without);
     let rejoined =
         come_back(data_dir, Arc::clone(&healer), without, poison.clone(), health.clone());
@@ -190,6 +210,7 @@ async fn serve(
     });
     let drained = CancellationToken::new();
     let server = builder()
+        .layer(MeterLayer)
         .layer(AuthLayer(auth))
         .add_service(health_service)
         .add_service(reflection_v1()?)

@@ -29,7 +29,7 @@ const RESERVED: &[Reserved] = &[
     Reserved {
         sources: "server/src",
         words: &["tonic::", "tonic_health::", "tonic_reflection::"],
-        modules: &["auth/layer", "serve", "rpc", "peers"],
+        modules: &["auth/layer", "meter", "serve", "rpc", "peers"],
         why: "gRPC stays at the edge of a node",
     },
     Reserved {
@@ -37,6 +37,12 @@ const RESERVED: &[Reserved] = &[
         words: &["fjall::"],
         modules: &["index"],
         why: "one module knows the index crate",
+    },
+    Reserved {
+        sources: "server/src",
+        words: &["prometheus::"],
+        modules: &["telemetry"],
+        why: "metrics are made in one place, and counted by calling it",
     },
     Reserved {
         sources: "server/src",
@@ -83,13 +89,13 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
         &[
             &["cli", "fuzz"],
             &["serve", "recover"],
-            &["rpc"],
+            &["rpc", "admin"],
             &["heal"],
             &["peers"],
-            &["auth", "node", "disk"],
+            &["auth", "node", "disk", "meter"],
             &["store", "index", "users"],
             &["config", "identity", "password", "chunk_key", "codec", "poison", "jitter"],
-            &["hex"],
+            &["hex", "telemetry", "request_id"],
         ],
     ),
     (

@@ -135,34 +135,35 @@ impl Listing {
 
     /// Takes `path` off every cursor and decides what it is; `None` for a removed file.
     fn merge(&mut self, path: &FilePath) -> Option<Listed> {
-        let mut entries: PerNode<Option<Entry>> = [const { None }; 4];
-        let mut views = [View::Out; 4];
-        for id in NodeId::ALL {
-            let Cursor::Up { page, .. } = &mut self.cursors[id.index()] else {
-                continue;
-            };
-            let entry = page.pop_front_if(|entry| entry.path == *path);
-            views[id.index()] = View::Here {
-                tag: entry.as_ref().map(|entry| entry.tag),
-                confirmed: entry.as_ref().is_none_or(|entry| entry.confirmed),
-            };
-            entries[id.index()] = entry;
-        }
-        let (tag, unconfirmed) = decide_for_listing(&views)?;
-        let same = |entry: &Option<Entry>| entry.as_ref().filter(|entry| entry.tag == tag).cloned();
-        let Entry { path, file, .. } = entries.iter().find_map(same)?;
-        let file = file?;
-        let nodes = NodeId::ALL.map(|id| match views[id.index()] {
-            View::Here { .. } => Some(
-                same(&entries[id.index()])
-                    .and_then(|entry| entry.file)
-                    .map_or(ChunkSet::EMPTY, |file| file.have),
-            ),
-            View::Waiting | View::Out => None,
+        let entries = NodeId::ALL.map(|id| match &mut self.cursors[id.index()] {
+            Cursor::Up { page, .. } => Some(page.pop_front_if(|entry| entry.path == *path)),
+            Cursor::Out => None,
         });
-        let health = assess(file.x, &nodes);
-        Some(Listed { path, tag, file, nodes, health, unconfirmed })
+        judge(&entries)
     }
+}
+
+/// Decides what one path is. The outer `None` stands for a node that does not take part, the
+/// inner one for a node that knows no such path; `None` for a removed file.
+pub fn judge(entries: &PerNode<Option<Option<Entry>>>) -> Option<Listed> {
+    let views = NodeId::ALL.map(|id| match &entries[id.index()] {
+        Some(entry) => View::Here {
+            tag: entry.as_ref().map(|entry| entry.tag),
+            confirmed: entry.as_ref().is_none_or(|entry| entry.confirmed),
+        },
+        None => View::Out,
+    });
+    let (tag, unconfirmed) = decide_for_listing(&views)?;
+    let same = |entry: &Option<Entry>| entry.as_ref().filter(|entry| entry.tag == tag).cloned();
+    let Entry { path, file, .. } = entries.iter().flatten().find_map(same)?;
+    let file = file?;
+    let nodes = NodeId::ALL.map(|id| {
+        let entry = entries[id.index()].as_ref()?;
+        let file = same(entry).and_then(|entry| entry.file);
+        Some(file.map_or(ChunkSet::EMPTY, |file| file.have))
+    });
+    let health = assess(file.x, &nodes);
+    Some(Listed { path, tag, file, nodes, health, unconfirmed })
 }
 
 /// The tag to show, and whether to flag it. What a read would write back is shown flagged.

@@ -130,6 +130,19 @@ impl Reason {
     }
 }
 
+/// The same status, which names the request it answers as well.
+pub fn with_request_id(status: &Status, id: &str) -> Status {
+    let mut details = status.get_error_details();
+    details.set_request_info(id, "");
+    let (code, message) = (status.code(), status.message());
+    Status::with_error_details_and_metadata(code, message, details, status.metadata().clone())
+}
+
+/// The name of the request that a status answers, if it says so.
+pub fn request_id(status: &Status) -> Option<String> {
+    status.get_details_request_info().map(|info| info.request_id)
+}
+
 /// The reason for which a rule refused.
 pub fn reason(refused: &Refused) -> Reason {
     match refused {
@@ -192,6 +205,21 @@ mod tests {
             assert_eq!(status.message(), "because");
         }
         assert_eq!(Reason::of(&Status::internal("other")), None);
+    }
+
+    #[test]
+    fn an_error_names_its_request_beside_its_one_reason() {
+        let facts = [("chunk", "3".to_owned())];
+        let status = Reason::ChunkCorrupt.status_with("bad", &facts);
+        assert_eq!(request_id(&status), None);
+        let status = with_request_id(&with_request_id(&status, "a"), "r-1");
+        assert_eq!(request_id(&status).as_deref(), Some("r-1"));
+        assert_eq!(Reason::of(&status), Some(Reason::ChunkCorrupt));
+        assert_eq!((status.code(), status.message()), (Code::DataLoss, "bad"));
+        let details = status.get_error_details_vec();
+        assert_eq!(details.len(), 2, "{details:?}");
+        let info = status.get_details_error_info().unwrap();
+        assert_eq!(info.metadata.get("chunk").map(String::as_str), Some("3"));
     }
 
     #[test]

@@ -35,7 +35,9 @@ pub(crate) fn access(path: &str) -> Access {
             "PutChunk" | "GetChunks" | "List" | "Stat" | "Commit" | "Confirm" | "Fence" | "Drop"
             | "QueryUpload" | "CheckChunks" | "Repair" | "GetNodeInfo",
         ) => Access::User,
-        ("dfs.v1.PeerService", "Hello" | "ListRecords" | "Heal" | "ReadChunk") => Access::Peer,
+        ("dfs.v1.PeerService", "Hello" | "ListRecords" | "Heal" | "ReadChunk" | "Describe") => {
+            Access::Peer
+        }
         ("grpc.health.v1.Health", _)
         | ("grpc.reflection.v1.ServerReflection", _)
         | ("grpc.reflection.v1alpha.ServerReflection", _) => Access::Public,

@@ -3,7 +3,12 @@
 use std::io::{IsTerminal, stderr};
 
 use clap::ValueEnum;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry};
+
+use crate::telemetry::recent::RecentLayer;
 
 /// How a log line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -17,13 +22,17 @@ pub(super) enum LogFormat {
 /// Starts logging. What is logged: `DFS_LOG`, such as `debug` or `dfs_server=debug`.
 pub(super) fn start(format: LogFormat) {
     let filter = EnvFilter::try_from_env("DFS_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let logs = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let logs = tracing_subscriber::fmt::layer()
         .with_writer(stderr)
         // It would complain of a stderr that fails on that same stderr, and panic.
         .log_internal_errors(false);
-    match format {
-        LogFormat::Text => logs.with_target(false).with_ansi(stderr().is_terminal()).init(),
-        LogFormat::Json => logs.json().flatten_event(true).init(),
-    }
+    let logs: Box<dyn Layer<Registry> + Send + Sync> = match format {
+        LogFormat::Text => logs.with_target(false).with_ansi(stderr().is_terminal()).boxed(),
+        LogFormat::Json => logs.json().flatten_event(true).boxed(),
+    };
+    tracing_subscriber::registry()
+        .with(logs.with_filter(filter))
+        // Sees every warning, whatever is logged.
+        .with(RecentLayer.with_filter(LevelFilter::WARN))
+        .init();
 }

@@ -1,12 +1,14 @@
 //! Healing: what a node does so that every file is whole again. [`path`] repairs one path,
 //! [`upload`] sees to an abandoned upload, [`pull`] copies chunks here, [`survey`] finds what
-//! needs it, [`pass`] does all that by itself now and then, [`scrub`] re-reads what is on the
+//! needs it, [`pass`] does all that by itself now and then and leaves a [`census`],
+//! [`scrub`] re-reads what is on the
 //! disk, [`rejoin`] brings a node with a new disk back. `dfsctl repair` runs the same code
 //! through [`sweep`].
 //!
 //! Decisions are made in `dfs_proto`'s machines `repair`, `janitor` and `rejoin`; here they are
 //! carried out through [`Peers`]. Nothing here talks gRPC or knows how chunks are stored.
 
+pub(crate) mod census;
 pub(crate) mod pass;
 pub(crate) mod path;
 mod pull;
@@ -26,6 +28,7 @@ use crate::config::HealSettings;
 use crate::identity::DataDir;
 use crate::node::Node;
 use crate::peers::Peers;
+use census::Census;
 
 /// Paths repaired at a time.
 const PARALLEL: usize = 8;
@@ -57,6 +60,8 @@ pub(crate) struct Healer {
     repairs: Arc<Semaphore>,
     data_dir: Option<Arc<DataDir>>,
     is_restoring: AtomicBool,
+    /// What the last pass saw. Held for copies of some numbers only.
+    census: Mutex<Option<Census>>,
     /// What a rejoining node waits for. Held for copies of a short text only.
     rejoin_state: Mutex<String>,
 }
@@ -80,6 +85,7 @@ impl Healer {
             repairs,
             data_dir: None,
             is_restoring: AtomicBool::new(false),
+            census: Mutex::default(),
             rejoin_state,
         }
     }
@@ -87,6 +93,15 @@ impl Healer {
     /// A client's turn to repair, kept until its repair ends; `None` where there are too many.
     pub(crate) fn repair_turn(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.repairs).try_acquire_owned().ok()
+    }
+
+    /// What the last pass saw of all files; `None` before the first one has ended.
+    pub(crate) fn census(&self) -> Option<Census> {
+        *self.census.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_census(&self, census: Census) {
+        *self.census.lock().unwrap_or_else(PoisonError::into_inner) = Some(census);
     }
 
     /// What a rejoining node waits for, or has still to do; empty otherwise.

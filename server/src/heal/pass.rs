@@ -12,6 +12,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio_util::sync::CancellationToken;
 
+use super::census::Census;
 use super::survey::Survey;
 use super::{Healer, PARALLEL, add};
 use crate::jitter::jitter;
@@ -82,6 +83,7 @@ impl Healer {
         let mut running: FuturesUnordered<BoxFuture<'_, bool>> = FuturesUnordered::new();
         let mut unhealed = 0;
         let mut all_whole = true;
+        let mut census = Census::default();
         loop {
             let surveyed = {
                 // What runs goes on while the survey waits for other nodes.
@@ -96,11 +98,15 @@ impl Healer {
             };
             let Some(surveyed) = surveyed else { break };
             all_whole &= surveyed.is_whole();
+            census.count(own, &surveyed);
             if !surveyed.concerns(own) {
                 continue;
             }
             running.push(Box::pin(async move { self.heal(&surveyed.of).await }));
         }
+        census.at_ms = now_ms();
+        census.took_part = survey.who_takes_part();
+        self.set_census(census);
         while let Some(healed) = running.next().await {
             unhealed += u64::from(!healed);
         }

@@ -76,7 +76,12 @@ impl<'a> Survey<'a> {
 
     /// How many nodes take part.
     pub(crate) fn taking_part(&self) -> usize {
-        self.cursors.iter().filter(|cursor| matches!(cursor, Cursor::Up { .. })).count()
+        self.who_takes_part().into_iter().filter(|takes_part| *takes_part).count()
+    }
+
+    /// Which nodes take part.
+    pub(crate) fn who_takes_part(&self) -> PerNode<bool> {
+        NodeId::ALL.map(|id| matches!(self.cursors[id.index()], Cursor::Up { .. }))
     }
 
     /// Fetches the next page of every node whose last one is used up.

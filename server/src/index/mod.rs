@@ -339,6 +339,11 @@ impl Lookup for View {
 }
 
 impl View {
+    /// Bytes of the whole database on the disk.
+    pub(crate) fn disk_bytes(&self) -> Result<u64, IndexError> {
+        or_poisoned(&self.poison, self.database.fjall.disk_space())
+    }
+
     /// The paths of a user with this prefix, in byte order, after `start_after` if given.
     pub(crate) fn paths(
         &self,

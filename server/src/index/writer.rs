@@ -12,6 +12,8 @@ use super::mark::Mark;
 use super::txn::{Changes, Overlay, Txn};
 use super::{Database, IndexError, Space, codec};
 use crate::poison::Poison;
+use crate::telemetry::labels::Synced;
+use crate::telemetry::{group_committed, timed};
 
 /// Most transactions in a group.
 const GROUP_LENGTH: usize = 256;
@@ -125,9 +127,12 @@ impl Groups {
         self.last += 1;
         let key = (Space::Meta, codec::GROUP_KEY.to_vec());
         changes.insert(key, Some(codec::put_group(self.last).into()));
-        self.database.write(changes, durable)?;
+        let write = || self.database.write(changes, durable);
         if durable {
+            timed(Synced::Index, write)?;
             self.set_mark().map_err(fjall::Error::from)?;
+        } else {
+            write()?;
         }
         Ok(())
     }
@@ -254,8 +259,9 @@ fn finish(
     } else {
         changes.and_then(|(changes, durable)| groups.commit(changes, durable))
     };
-    if let Err(error) = &outcome {
-        poison.trip(error);
+    match &outcome {
+        Ok(()) => group_committed(replies.len()),
+        Err(error) => poison.trip(error),
     }
     for reply in replies {
         reply(outcome.clone());

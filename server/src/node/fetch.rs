@@ -1,5 +1,6 @@
 //! Sending data: chunks are opened one by one and their blocks read a few at a time.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use super::{Node, NodeError};
 use crate::chunk_key::ChunkKey;
 use crate::index::txn::Lookup;
 use crate::store::reader::{ChunkReader, ReadError};
+use crate::telemetry::blocks_sent;
 
 /// Blocks read in one go on a blocking thread.
 const READ_AHEAD: u64 = 2;
@@ -106,12 +108,18 @@ fn bad(chunk: ChunkId, block: u64, source: ReadError) -> FetchError {
 impl Fetching {
     /// The next blocks; none at the end.
     pub(crate) async fn next_blocks(&mut self) -> Result<Vec<Block>, FetchError> {
-        let chunk = self.chunk;
         let range = self.next..self.end.min(self.next + READ_AHEAD);
         self.next = range.end;
         if range.is_empty() {
             return Ok(Vec::new());
         }
+        let blocks = self.read(range).await?;
+        blocks_sent(blocks.len());
+        Ok(blocks)
+    }
+
+    async fn read(&self, range: Range<u64>) -> Result<Vec<Block>, FetchError> {
+        let chunk = self.chunk;
         match &self.source {
             Source::Inline { data, crc } => {
                 Ok(vec![Block { chunk, index: 0, crc: *crc, data: data.clone() }])

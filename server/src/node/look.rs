@@ -11,6 +11,7 @@ use super::{Node, NodeError};
 use crate::chunk_key::ChunkKey;
 use crate::index::txn::Lookup;
 use crate::index::{IndexError, View};
+use crate::telemetry::state::Uploads;
 
 /// Most superseded versions that are told of.
 const MAX_SUPERSEDED: usize = 64;
@@ -112,18 +113,29 @@ impl Node {
     }
 
     /// Counts uploads that are neither committed nor dropped, and superseded versions.
-    pub(crate) async fn pending_uploads(&self) -> Result<u64, NodeError> {
+    pub(crate) async fn uploads_by_state(&self) -> Result<Uploads, NodeError> {
         let view = self.index.view();
         let count = move || {
-            let mut pending = 0;
+            let mut uploads = Uploads::default();
             for item in view.uploads() {
                 let (.., upload) = item?;
-                let dropped = upload.state == UploadState::Fenced && upload.have.is_empty();
-                pending += u64::from(!dropped);
+                match upload.state {
+                    UploadState::Prepared => uploads.prepared += 1,
+                    UploadState::Superseded(_) => uploads.superseded += 1,
+                    // Dropped.
+                    UploadState::Fenced if upload.have.is_empty() => {}
+                    UploadState::Fenced => uploads.fenced += 1,
+                }
             }
-            Ok::<u64, IndexError>(pending)
+            Ok::<Uploads, IndexError>(uploads)
         };
         Ok(self.blocking(count).await??)
+    }
+
+    /// Bytes that the index takes on the disk.
+    pub(crate) async fn index_bytes(&self) -> Result<u64, NodeError> {
+        let view = self.index.view();
+        Ok(self.blocking(move || view.disk_bytes()).await??)
     }
 }
 

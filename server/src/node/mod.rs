@@ -37,6 +37,7 @@ use crate::chunk_key::ChunkKey;
 use crate::index::txn::Lookup;
 use crate::index::{Index, IndexError};
 use crate::poison::Poison;
+use crate::request_id::carried;
 use crate::store::room::{NoRoom, Space};
 use crate::store::writer::WriteError;
 use crate::store::{ChunkStore, Swept};
@@ -222,7 +223,7 @@ impl Node {
         &self,
         work: impl Future<Output = Result<R, NodeError>> + Send + 'static,
     ) -> Result<R, NodeError> {
-        self.tasks.spawn(work).await.map_err(|_| NodeError::Task)?
+        self.tasks.spawn(carried(work)).await.map_err(|_| NodeError::Task)?
     }
 
     /// Runs `work` on a thread that may block.

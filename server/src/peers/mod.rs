@@ -3,6 +3,7 @@
 //! even where it calls itself.
 
 pub(crate) mod hello;
+pub(crate) mod report;
 
 use std::time::Duration;
 
@@ -28,6 +29,8 @@ use dfs_proto::wire::{
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status, Streaming};
+
+use crate::request_id;
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 /// Limit for an answer that needs no reading of chunks.
@@ -71,6 +74,7 @@ impl From<Status> for PeerError {
 pub(crate) struct Peers {
     own: Identity,
     secret: MetadataValue<Ascii>,
+    addresses: PerNode<String>,
     channels: PerNode<Channel>,
 }
 
@@ -131,7 +135,17 @@ impl Peers {
             Some(endpoint.connect_lazy())
         };
         let [n1, n2, n3, n4] = NodeId::ALL.map(channel);
-        Some(Self { own, secret: credential(secret)?, channels: [n1?, n2?, n3?, n4?] })
+        Some(Self {
+            own,
+            secret: credential(secret)?,
+            addresses: addresses.clone(),
+            channels: [n1?, n2?, n3?, n4?],
+        })
+    }
+
+    /// Where the nodes are called, as the configuration says.
+    pub(crate) fn addresses(&self) -> &PerNode<String> {
+        &self.addresses
     }
 
     fn client(&self, node: NodeId) -> PeerServiceClient<Channel> {
@@ -143,6 +157,10 @@ impl Peers {
     fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         request.metadata_mut().insert("authorization", self.secret.clone());
+        let id = request_id::current();
+        if let Some(id) = id.and_then(|id| id.as_str().parse().ok()) {
+            request.metadata_mut().insert("x-request-id", id);
+        }
         request
     }
 

@@ -22,6 +22,7 @@ use tonic::{Response, Status};
 use super::{Answer, Api, answer, status};
 use crate::node::Node;
 use crate::node::fetch::{Block, FetchError};
+use crate::request_id::carried;
 
 /// Messages that are ready for the client but not yet taken. With what is being read and what
 /// waits in HTTP/2 this bounds the memory of a stream.
@@ -131,7 +132,7 @@ async fn by_path(
     };
     let (outgoing, stream) = Outgoing::new(api.stop.clone());
     let node = Arc::clone(&api.node);
-    api.node.tasks().spawn(async move {
+    api.node.tasks().spawn(carried(async move {
         let wanted = |chunk| Wanted {
             user: user.clone(),
             path: path.clone(),
@@ -152,7 +153,7 @@ async fn by_path(
             }
             sent => end(outgoing, sent, &node),
         }
-    });
+    }));
     Ok(Response::new(stream))
 }
 
@@ -196,7 +197,7 @@ fn by_upload(
     let ranges: Vec<(ChunkId, (u64, u64))> = each.collect::<Result<_, Malformed>>()?;
     let (outgoing, stream) = Outgoing::new(api.stop.clone());
     let node = Arc::clone(&api.node);
-    api.node.tasks().spawn(async move {
+    api.node.tasks().spawn(carried(async move {
         let mut sent = Ok(());
         for (chunk, blocks) in ranges {
             if sent.is_ok() {
@@ -206,7 +207,7 @@ fn by_upload(
             }
         }
         end(outgoing, sent, &node);
-    });
+    }));
     Ok(Response::new(stream))
 }
 
@@ -240,11 +241,11 @@ pub(super) fn read_chunk(
 ) -> Stream<pb::ReadChunkResponse> {
     let (outgoing, stream) = Outgoing::new(stop);
     let sender = Arc::clone(node);
-    node.tasks().spawn(async move {
+    node.tasks().spawn(carried(async move {
         let message = |block| pb::ReadChunkResponse { block: Some(answer::block(block)) };
         let sent = send(&sender, &outgoing, wanted, message).await;
         end(outgoing, sent, &sender);
-    });
+    }));
     stream
 }
 

@@ -2,6 +2,7 @@
 
 mod answer;
 mod get;
+mod info;
 mod list;
 mod peer;
 mod put;
@@ -9,11 +10,8 @@ mod repair;
 pub(crate) mod status;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use dfs_proto::chunk::BLOCK_BYTES;
 use dfs_proto::name::{FilePath, UserName};
-use dfs_proto::placement::NodeId;
 use dfs_proto::protocol::NodeRef;
 use dfs_proto::protocol::row::{CommitOrder, DropEvidence};
 use dfs_proto::wire::convert::{self, Malformed};
@@ -26,7 +24,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::auth::{Auth, LoginError, Principal, TOKEN_LIFE};
 use crate::heal::Healer;
-use crate::node::{Node, now_ms};
+use crate::node::Node;
 pub(crate) use peer::PeerApi;
 
 #[cfg(any(test, fuzzing))]
@@ -250,49 +248,7 @@ impl DfsService for Api {
         &self,
         _request: Request<pb::GetNodeInfoRequest>,
     ) -> Answer<pb::GetNodeInfoResponse> {
-        let space = self.node.space().map_err(status::node)?;
-        let pending_uploads = self.node.pending_uploads().await.map_err(status::node)?;
-        let known = self.node.known();
-        let others = NodeId::ALL.into_iter().filter(|id| *id != self.node.position());
-        let peers = others.map(|id| pb::PeerView {
-            position: id.get().into(),
-            incarnation: known
-                .peer(id)
-                .map(|peer| peer.incarnation.bytes().to_vec())
-                .unwrap_or_default(),
-            last_seen_ms: known.last_seen_ms(id),
-        });
-        Ok(Response::new(pb::GetNodeInfoResponse {
-            node: self.identity(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            uptime_seconds: self.node.uptime().as_secs(),
-            disk_total_bytes: space.total,
-            disk_free_bytes: space.free,
-            clock_ms: now_ms(),
-            max_block_bytes: BLOCK_BYTES,
-            pending_uploads,
-            peers: peers.collect(),
-            healing: Some(healing(&self.healer)),
-        }))
-    }
-}
-
-/// What the node does for the health of its files.
-fn healing(healer: &Healer) -> pb::HealingView {
-    let figures = &healer.figures;
-    let get = |figure: &AtomicU64| figure.load(Ordering::Relaxed);
-    let suspects = healer.node.suspects();
-    pb::HealingView {
-        enabled: healer.settings.every.is_some(),
-        backlog: u64::try_from(suspects.waiting()).unwrap_or(u64::MAX),
-        healed_paths: get(&figures.healed_paths),
-        copied_bytes: get(&figures.copied_bytes),
-        last_pass_ms: get(&figures.last_pass_ms),
-        unhealed: get(&figures.unhealed),
-        last_scrub_ms: get(&figures.last_scrub_ms),
-        scrubbed_bytes: get(&figures.scrubbed_bytes),
-        bad_chunks: suspects.bad_chunks(),
-        rejoin: healer.rejoin_state(),
+        Ok(Response::new(info::node_info(&self.node, &self.healer).await?))
     }
 }
 

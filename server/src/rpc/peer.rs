@@ -19,7 +19,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use super::{Answer, answer, get, list, status};
+use super::{Answer, answer, get, info, list, status};
 use crate::heal::Healer;
 use crate::node::known::Meeting;
 use crate::node::{Node, NodeError};
@@ -116,6 +116,14 @@ impl PeerService for PeerApi {
         let mut response = self.step(&of, step).await?;
         response.node = Some((&self.node.identity()).into());
         Ok(Response::new(response))
+    }
+
+    async fn describe(
+        &self,
+        _request: Request<pb::DescribeRequest>,
+    ) -> Answer<pb::DescribeResponse> {
+        let info = Some(info::node_info(&self.node, &self.healer).await?);
+        Ok(Response::new(pb::DescribeResponse { info }))
     }
 
     type ReadChunkStream = ReceiverStream<Result<pb::ReadChunkResponse, Status>>;

@@ -15,6 +15,7 @@ use tonic::{Response, Status};
 
 use super::{Answer, Api};
 use crate::heal::sweep::{Summary, Sweep, Swept};
+use crate::request_id::carried;
 
 /// Messages that are ready for the client but not yet taken.
 const AHEAD: usize = 4;
@@ -51,7 +52,7 @@ pub(super) fn repair(api: &Api, user: UserName, request: &pb::RepairRequest) -> 
     })?;
     let (messages, stream) = mpsc::channel(AHEAD);
     let (stop, node, healer) = (api.stop.clone(), api.identity(), Arc::clone(&api.healer));
-    api.node.tasks().spawn(async move {
+    api.node.tasks().spawn(carried(async move {
         let _turn = turn;
         let sweep = Sweep::start(&healer, user, prefix, after, mode);
         if stop.run_until_cancelled(run(sweep, node, &messages)).await.is_none() {
@@ -59,7 +60,7 @@ pub(super) fn repair(api: &Api, user: UserName, request: &pb::RepairRequest) -> 
             // Nobody may be listening any more.
             let _ = messages.try_send(Err(last));
         }
-    });
+    }));
     Ok(Response::new(ReceiverStream::new(stream)))
 }
 

@@ -26,6 +26,8 @@ use super::reader::ReadError;
 use super::writer::WriteError;
 use super::{ChunkStore, STAGING, file_name};
 use crate::chunk_key::ChunkKey;
+use crate::telemetry::labels::Synced;
+use crate::telemetry::timed;
 
 /// How the names of kept files end.
 const PARTIAL: &str = "partial";
@@ -260,7 +262,7 @@ impl ChunkStore {
 /// Makes the entries of an open directory durable. Its failure is that of a sync, whatever
 /// the system calls it.
 pub(super) fn sync_entries(dir: &File) -> Result<(), WriteError> {
-    dir.sync_all().map_err(WriteError::Sync)
+    timed(Synced::Directory, || dir.sync_all()).map_err(WriteError::Sync)
 }
 
 /// The room that was taken for blocks that have not come. Best effort.

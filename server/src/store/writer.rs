@@ -18,6 +18,8 @@ use super::format::{Header, encode_trailer, trailer_bytes};
 use super::staging::{Found, count, sync_entries};
 use super::{CHUNKS, ChunkStore, STAGING, file_name};
 use crate::chunk_key::ChunkKey;
+use crate::telemetry::labels::Synced;
+use crate::telemetry::{block_received, timed};
 
 /// Data is handed to the disk each time this many bytes have come. Left to the end, the sync
 /// of a large chunk would take longer than a client waits for progress.
@@ -101,6 +103,7 @@ impl BlockCheck {
         self.crc = self.crc.then(crc, range.end - range.start);
         self.length = range.end;
         self.next += 1;
+        block_received();
         Ok(())
     }
 
@@ -203,7 +206,7 @@ impl ChunkStore {
             // Their checksums go before their bytes are written anew.
             let at = trailer.saturating_add(first_block.saturating_mul(4));
             file.write_all_at(&vec![0; 4 * forgotten], at).map_err(WriteError::io(needed))?;
-            file.sync_data().map_err(WriteError::Sync)?;
+            timed(Synced::Chunk, || file.sync_data()).map_err(WriteError::Sync)?;
         }
         let next = data_offset.saturating_add(block_range(sum.length, first_block).start);
         file.seek(SeekFrom::Start(next)).map_err(WriteError::Io)?;
@@ -214,7 +217,7 @@ impl ChunkStore {
     /// Keeps what has come of a chunk whose stream broke, durably, for one who goes on with it.
     pub(crate) fn keep(&self, mut writer: ChunkWriter, now_ms: u64) -> Result<(), WriteError> {
         writer.note()?;
-        writer.file.sync_data().map_err(WriteError::Sync)?;
+        timed(Synced::Chunk, || writer.file.sync_data()).map_err(WriteError::Sync)?;
         let ChunkWriter { file, staged, header, blocks, .. } = writer;
         let blocks = count(&blocks);
         self.keep_file(&staged.path, &file, &header, blocks, now_ms)
@@ -309,7 +312,7 @@ impl ChunkWriter {
     /// Syncs the blocks, and only then writes their checksums to their places: after a crash
     /// those that are there are of blocks that are there.
     fn note(&mut self) -> Result<(), WriteError> {
-        self.file.sync_data().map_err(WriteError::Sync)?;
+        timed(Synced::Chunk, || self.file.sync_data()).map_err(WriteError::Sync)?;
         self.unsynced = 0;
         let new = self.blocks.get(self.noted..).unwrap_or_default();
         let sums: Vec<u8> = new.iter().flat_map(|crc| crc.get().to_be_bytes()).collect();
@@ -326,7 +329,7 @@ impl ChunkWriter {
         check.finish()?;
         let trailer = encode_trailer(&blocks);
         file.write_all(&trailer).map_err(WriteError::io(header.sum().length))?;
-        file.sync_all().map_err(WriteError::Sync)?;
+        timed(Synced::Chunk, || file.sync_all()).map_err(WriteError::Sync)?;
         Ok(StagedChunk { staged, key: header.key })
     }
 }

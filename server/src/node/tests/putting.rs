@@ -1,6 +1,7 @@
 //! Chunks coming in and being read back.
 
 use super::*;
+use crate::telemetry::state::Uploads;
 
 #[tokio::test]
 async fn what_is_put_and_committed_is_read_back_after_a_restart() {
@@ -146,11 +147,11 @@ async fn many_small_chunks_go_in_one_stream() {
     let (outcomes, stats) = putting.finish().await.unwrap();
     assert_eq!((outcomes.len(), stats.len()), (400, 200));
     assert!(outcomes.iter().all(|outcome| outcome.result.is_ok()));
-    assert_eq!(fixture.node.pending_uploads().await.unwrap(), 200);
+    assert_eq!(fixture.node.uploads_by_state().await.unwrap().prepared, 200);
     let orders: Vec<_> = files.iter().map(|f| (f.path.clone(), f.order(7))).collect();
     let acks = fixture.node.commit(alice(), orders).await.unwrap();
     assert!(acks.iter().all(Result::is_ok));
-    assert_eq!(fixture.node.pending_uploads().await.unwrap(), 0);
+    assert_eq!(fixture.node.uploads_by_state().await.unwrap(), Uploads::default());
 
     let limit = look::PageLimit { entries: 150, bytes: 1 << 20, full: true };
     let list = |after| fixture.node.list(alice(), Prefix::default(), after, limit);

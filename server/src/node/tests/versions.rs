@@ -3,6 +3,7 @@
 use super::known::Meeting;
 use super::*;
 use crate::index::txn::Txn;
+use crate::telemetry::state::Uploads;
 
 #[tokio::test]
 async fn introductions_at_the_same_time_are_judged_one_after_the_other() {
@@ -149,7 +150,7 @@ async fn a_fenced_upload_is_dropped_with_its_files() {
     assert_eq!(held.result, Err(Refused::Fenced), "though the chunk is here");
     assert_eq!(drop_it().await.unwrap(), [Ok(())]);
     assert_eq!(fixture.files("chunks").len(), 0);
-    assert_eq!(fixture.node.pending_uploads().await.unwrap(), 0);
+    assert_eq!(fixture.node.uploads_by_state().await.unwrap(), Uploads::default());
     assert_eq!(fixture.commit(&file, 5).await, Err(Refused::Fenced));
     assert_eq!(fixture.put(&file, &[C1]).await.unwrap()[0].result, Err(Refused::Fenced));
     let status = fixture.node.upload_status(&alice(), &file.path, file.upload).unwrap();
