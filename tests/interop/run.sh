@@ -239,6 +239,14 @@ export GRPCURL NODE_MODULES=$cache/node DFS_PROTO=$root/proto/dfs.proto
 
 has() { [[ " ${ready[*]} " == *" $1 "* ]]; }
 
+if has python || has buf; then
+  echo '== the API file'
+  in_root() { cd "$root" && timeout 60 "$BUF" "$@"; }
+  step buf lint in_root lint
+  step buf format in_root format -d --exit-code
+  step buf 'breaks no released program' in_root breaking proto --against tests/released
+fi
+
 echo '== the golden vectors'
 if has python; then
   step python vectors "$cache/venv/bin/python" "$here/python/vectors.py" "$root/tests/vectors"
