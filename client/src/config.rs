@@ -6,6 +6,8 @@ use dfs_proto::name::{ClusterName, UserName};
 use dfs_proto::placement::PerNode;
 use serde::Deserialize;
 
+use crate::tls::{RawTls, Tls};
+
 /// Why a configuration cannot be used. Names the file and what to change in it.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -51,7 +53,7 @@ struct RawConfig {
     nodes: Vec<String>,
     user: Option<String>,
     password_file: Option<PathBuf>,
-    tls: Option<serde_yaml::Value>,
+    tls: Option<RawTls>,
 }
 
 /// What the client may rely on.
@@ -67,6 +69,8 @@ pub struct Config {
     pub user: Option<UserName>,
     /// A file whose first line is the password.
     pub password_file: Option<PathBuf>,
+    /// How connections are encrypted; `None`: not at all.
+    pub tls: Option<Tls>,
 }
 
 impl Config {
@@ -106,14 +110,14 @@ impl Config {
                 mistakes.push(Mistake::new("nodes", text));
             })
             .ok();
-        if raw.tls.is_some() {
-            let text = "this version speaks plaintext only; remove the entry";
-            mistakes.push(Mistake::new("tls", text));
-        }
+        let tls = raw.tls.and_then(|raw| {
+            let wrong = |text: String| mistakes.push(Mistake::new("tls", text));
+            Tls::read(raw, directory).map_err(|all| all.into_iter().for_each(wrong)).ok()
+        });
         match (cluster, nodes, mistakes.is_empty()) {
             (Some(cluster), Some(nodes), true) => {
                 let password_file = raw.password_file.map(|file| directory.join(file));
-                Ok(Self { cluster, nodes, nodes_from, user, password_file })
+                Ok(Self { cluster, nodes, nodes_from, user, password_file, tls })
             }
             _ => Err(mistakes),
         }
@@ -197,7 +201,12 @@ mod tests {
             assert!(message.contains(part), "{part} not in {message}");
         }
         assert!(load("cluster: c\nnodes: [a:1]").unwrap_err().contains("exactly four"));
-        assert!(load(&format!("{GOOD}tls: {{ca: x}}")).unwrap_err().contains("plaintext"));
+        let text = format!("{GOOD}tls: {{ca: x, cert: y, server_name: 'a b'}}");
+        let message = load(&text).unwrap_err();
+        for part in ["line 5: tls: ca: ", "/x: No such file", "/y: ", "give both", "'a b' is no"] {
+            assert!(message.contains(part), "{part} not in {message}");
+        }
+        assert!(load(&format!("{GOOD}tls: {{c: x}}")).unwrap_err().contains("unknown field"));
     }
 
     #[test]

@@ -20,10 +20,11 @@ use dfs_proto::wire::{
 };
 use tokio::sync::Mutex;
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Request, Response, Status};
 
 use crate::error::{Cause, NodeError};
+use crate::tls::{self, Tls};
 
 /// Limit for a connection, as users of the original expect.
 pub(crate) const CONNECT_LIMIT: Duration = Duration::from_secs(1);
@@ -107,6 +108,7 @@ pub(crate) struct Node {
     id: NodeId,
     address: String,
     cluster: ClusterName,
+    tls: Option<Tls>,
     credentials: Arc<Credentials>,
     notify: Notify,
     /// Counts sessions, to tell a new one from one that failed.
@@ -121,11 +123,12 @@ impl Node {
         id: NodeId,
         address: String,
         cluster: ClusterName,
+        tls: Option<Tls>,
         credentials: Arc<Credentials>,
         notify: Notify,
     ) -> Self {
         let (sessions, state) = (AtomicU64::new(0), Mutex::new(State::Idle));
-        Self { id, address, cluster, credentials, notify, sessions, state }
+        Self { id, address, cluster, tls, credentials, notify, sessions, state }
     }
 
     pub(crate) fn id(&self) -> NodeId {
@@ -220,7 +223,8 @@ impl Node {
             user: self.credentials.user.as_str().to_owned(),
             password: self.credentials.password.clone(),
         };
-        let answer = within(AUTHENTICATE_LIMIT, "the login", client.authenticate(request)).await?;
+        let answer = within(AUTHENTICATE_LIMIT, "the login", client.authenticate(request)).await;
+        let answer = answer.map_err(|cause| self.first_answer(cause))?;
         let answer = answer.into_inner();
         let identity =
             convert::identity(answer.node.as_ref()).map_err(|e| Cause::Nonsense(e.to_string()))?;
@@ -234,16 +238,39 @@ impl Node {
     }
 
     async fn open(&self) -> Result<Channel, Cause> {
-        let endpoint = Endpoint::from_shared(format!("http://{}", self.address))
-            .map_err(|error| Cause::Connect(error.to_string()))?
+        let wrong = |error: tonic::transport::Error| Cause::Connect(innermost(&error));
+        let endpoint = match &self.tls {
+            None => Endpoint::from_shared(format!("http://{}", self.address)).map_err(wrong)?,
+            Some(tls) => Endpoint::from_shared(format!("https://{}", self.address))
+                .and_then(|endpoint| endpoint.tls_config(config_of(tls)))
+                .map_err(wrong)?,
+        };
+        let endpoint = endpoint
             .connect_timeout(CONNECT_LIMIT)
             .tcp_nodelay(true)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
         match tokio::time::timeout(CONNECT_LIMIT, endpoint.connect()).await {
             Ok(Ok(channel)) => Ok(channel),
-            Ok(Err(error)) => Err(Cause::Connect(innermost(&error))),
+            Ok(Err(error)) => {
+                let tls = self.tls.as_ref().and_then(|tls| tls.explain(&error, &self.address));
+                Err(tls.map_or_else(|| wrong(error), Cause::Untrusted))
+            }
             Err(_) => Err(Cause::Connect(format!("no answer within {CONNECT_LIMIT:?}"))),
+        }
+    }
+
+    /// Why the first call on a connection failed. Whether TLS was wanted, and of whom, shows
+    /// only then.
+    fn first_answer(&self, cause: Cause) -> Cause {
+        match (cause, &self.tls) {
+            (Cause::Broken(text), Some(_)) => {
+                tls::explain_text(&text).map_or(Cause::Broken(text), Cause::Untrusted)
+            }
+            (Cause::Broken(text), None) if looks_like_tls(&text) => Cause::Broken(format!(
+                "{text}; if that node speaks TLS, give its authority as 'tls: {{ ca: … }}'"
+            )),
+            (cause, _) => cause,
         }
     }
 
@@ -318,6 +345,24 @@ impl Node {
             async { Ok(call.await?.into_inner()) }
         })
         .await
+    }
+}
+
+/// Whether this is how it ends to speak plaintext to a node that speaks TLS: its alert is taken
+/// for a frame, or it is gone before that.
+fn looks_like_tls(text: &str) -> bool {
+    text.contains("frame with invalid size") || text.contains("connection closed")
+}
+
+fn config_of(tls: &Tls) -> ClientTlsConfig {
+    let config = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&tls.ca));
+    let config = match &tls.identity {
+        Some((cert, key)) => config.identity(tonic::transport::Identity::from_pem(cert, key)),
+        None => config,
+    };
+    match &tls.server_name {
+        Some(name) => config.domain_name(name),
+        None => config,
     }
 }
 

@@ -28,6 +28,9 @@ pub enum Cause {
     /// No connection within the limit.
     #[error("cannot connect: {0}")]
     Connect(String),
+    /// It did not show that it is what it should be, or did not accept what the client showed.
+    #[error("TLS: {0}")]
+    Untrusted(String),
     /// It did not answer in time.
     #[error("no answer to {what} within {seconds} s")]
     Timeout {

@@ -25,6 +25,8 @@
 
 mod config;
 
+mod tls;
+
 mod error;
 
 mod random;
@@ -94,6 +96,7 @@ pub use put::{PutOptions, PutReport};
 pub use repair::{
     RepairMode, RepairNews, RepairOptions, RepairReport, RepairState, RepairSummary, RepairedPath,
 };
+pub use tls::Tls;
 pub use upload::Progress;
 pub use verify::{Condition, CopyFault, Fault, Verified, VerifyOptions, VerifyReport};
 

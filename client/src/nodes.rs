@@ -231,7 +231,8 @@ impl Nodes {
         let members = NodeId::ALL.map(|id| {
             let address = config.nodes[id.index()].clone();
             let cluster = config.cluster.clone();
-            let node = Node::new(id, address, cluster, credentials.clone(), notify.clone());
+            let (tls, credentials) = (config.tls.clone(), credentials.clone());
+            let node = Node::new(id, address, cluster, tls, credentials, notify.clone());
             Arc::new(Member::new(Arc::new(node)))
         });
         let large = Semaphore::new(LARGE_AT_ONCE);

@@ -405,6 +405,7 @@ fn fault_of(cause: &Cause) -> Fault {
             Fault::Unreachable
         }
         Cause::Connect(_)
+        | Cause::Untrusted(_)
         | Cause::Timeout { .. }
         | Cause::Credentials
         | Cause::WrongNode { .. }

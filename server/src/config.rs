@@ -3,6 +3,9 @@
 //! Every mistake is reported, with its file and line, what is wrong and what would be right;
 //! nothing is opened or bound before a whole [`Config`] exists.
 
+mod limits;
+mod tls;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
@@ -14,6 +17,11 @@ use dfs_proto::name::ClusterName;
 use dfs_proto::placement::{NodeId, PerNode};
 use serde::Deserialize;
 use serde_yaml::Value;
+
+pub(crate) use limits::LimitSettings;
+pub(crate) use tls::TlsSettings;
+
+use crate::secret;
 
 /// How long the data of superseded versions is kept if the file does not say.
 const DEFAULT_PRUNE_GRACE: Duration = Duration::from_secs(15 * 60);
@@ -35,6 +43,7 @@ struct RawConfig {
     admin_listen: Option<Value>,
     tls: Option<Value>,
     insecure: Option<Value>,
+    limits: Option<Value>,
     prune_grace: Option<Value>,
     heal_every: Option<Value>,
     heal_rate: Option<Value>,
@@ -61,8 +70,11 @@ pub(crate) struct Config {
     pub(crate) cluster_secret_file: PathBuf,
     /// Where metrics and the status page are.
     pub(crate) admin_listen: Option<SocketAddr>,
+    /// How connections are encrypted; `None`: not at all.
+    pub(crate) tls: Option<TlsSettings>,
     /// Whether plaintext off the loopback interface was asked for.
     pub(crate) insecure: bool,
+    pub(crate) limits: LimitSettings,
     pub(crate) prune_grace: Duration,
     /// How long unfinished chunks are kept for one who goes on with them, and uploads without
     /// a Commit until they count as abandoned.
@@ -135,8 +147,8 @@ impl Config {
     pub(crate) fn read_secret(&self) -> Result<String, ConfigError> {
         let shown = self.cluster_secret_file.display();
         let wrong = |why: String| ConfigError { mistakes: vec![format!("{shown}: {why}")] };
-        let text = fs::read_to_string(&self.cluster_secret_file)
-            .map_err(|error| wrong(format!("cannot be read: {error}")))?;
+        let text = secret::read(&self.cluster_secret_file)
+            .map_err(|error| ConfigError { mistakes: vec![error.to_string()] })?;
         let secret = text.strip_suffix('\n').unwrap_or(&text);
         let visible = secret.bytes().all(|byte| byte.is_ascii_graphic());
         if secret.len() < MIN_SECRET_BYTES || !visible {
@@ -150,6 +162,9 @@ impl Config {
     }
 }
 
+/// What is in a map of the file.
+type Section = BTreeMap<String, Value>;
+
 struct Checker<'a> {
     file: &'a Path,
     text: &'a str,
@@ -161,9 +176,6 @@ impl Checker<'_> {
         for key in raw.unknown.keys() {
             self.wrong(key, "is not known; correct or remove it");
         }
-        if raw.tls.is_some() {
-            self.wrong("tls", "tls is not supported by this version; remove it");
-        }
         let cluster = self.parsed("cluster", raw.cluster.as_ref(), |text| {
             ClusterName::new(text).map_err(|error| error.to_string())
         });
@@ -174,18 +186,22 @@ impl Checker<'_> {
         let peers = self.peers(raw.peers.as_ref());
         let secret = self.path("cluster_secret_file", raw.cluster_secret_file.as_ref());
         let admin_listen = self.optional("admin_listen", raw.admin_listen.as_ref(), socket);
+        let tls = self.tls(raw.tls.as_ref());
         let insecure = self.insecure(raw.insecure.as_ref());
+        let limits = self.limits(raw.limits.as_ref());
         let prune_grace = self.optional("prune_grace", raw.prune_grace.as_ref(), duration);
         let staging_ttl = self.optional("staging_ttl", raw.staging_ttl.as_ref(), duration);
         let disk_reserve = self.optional("disk_reserve", raw.disk_reserve.as_ref(), bytes);
         let healing = self.healing(raw);
         if let Some(listen) = listen
             && !listen.ip().is_loopback()
+            && raw.tls.is_none()
             && !insecure
         {
             let why = format!(
-                "{listen} is not a loopback address and traffic is not encrypted; listen on \
-                 127.0.0.1 or, in a network that you trust, add 'insecure: true'"
+                "{listen} is not a loopback address and traffic is not encrypted; add 'tls' \
+                 ('dfsd cert' makes certificates), listen on 127.0.0.1 or, in a network that you \
+                 trust, add 'insecure: true'"
             );
             self.wrong("listen", &why);
         }
@@ -209,7 +225,9 @@ impl Checker<'_> {
             peers: peers?,
             cluster_secret_file: secret?,
             admin_listen: admin_listen?,
+            tls: tls?,
             insecure,
+            limits: limits?,
             prune_grace: prune_grace?.unwrap_or(DEFAULT_PRUNE_GRACE),
             staging_ttl: staging_ttl?.unwrap_or(DEFAULT_STAGING_TTL),
             disk_reserve: disk_reserve?,
@@ -293,6 +311,18 @@ impl Checker<'_> {
         }
     }
 
+    /// The entries of a map, of which only these are known.
+    fn section(&mut self, key: &str, value: &Value, known: &[&str]) -> Option<Section> {
+        let Ok(entries) = serde_yaml::from_value::<Section>(value.clone()) else {
+            self.wrong(key, &format!("is a map of {}", known.join(", ")));
+            return None;
+        };
+        for unknown in entries.keys().filter(|entry| !known.contains(&entry.as_str())) {
+            self.wrong(&format!("{key}.{unknown}"), "is not known; correct or remove it");
+        }
+        Some(entries)
+    }
+
     fn path(&mut self, key: &str, value: Option<&Value>) -> Option<PathBuf> {
         let dir = self.file.parent().unwrap_or(Path::new("")).to_owned();
         self.parsed(key, value, |text| match text {
@@ -326,13 +356,17 @@ impl Checker<'_> {
     }
 }
 
-/// The line of a top-level key, from 1.
+/// The line of a top-level key, or of an entry below one (`tls.cert`), from 1.
 fn line_of(text: &str, key: &str) -> Option<usize> {
-    let is_key = |line: &str| {
+    let is_key = |line: &str, key: &str| {
         let rest = line.strip_prefix(key);
         rest.is_some_and(|rest| rest.trim_start().starts_with(':'))
     };
-    text.lines().position(is_key).map(|line| line + 1)
+    let (top, below) = key.split_once('.').unwrap_or((key, ""));
+    let line = text.lines().position(|line| is_key(line, top))?;
+    let block = text.lines().skip(line + 1).take_while(|line| line.starts_with([' ', '#']));
+    let inside = block.into_iter().position(|line| is_key(line.trim_start(), below));
+    Some(line + 1 + inside.map_or(0, |inside| inside + 1))
 }
 
 fn socket(text: &str) -> Result<SocketAddr, String> {

@@ -36,6 +36,10 @@ mod recover;
 
 mod disk;
 
+mod connections;
+
+mod tls;
+
 mod identity;
 
 mod store;
@@ -51,6 +55,8 @@ mod telemetry;
 mod poison;
 
 mod request_id;
+
+mod secret;
 
 mod jitter;
 

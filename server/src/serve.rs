@@ -1,5 +1,8 @@
 //! A node from its configuration to its end: open all, bind, serve, drain, close.
 
+mod calls;
+mod certificates;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -13,37 +16,49 @@ use dfs_proto::wire::{
     CONNECTION_WINDOW_BYTES, MAX_FRAME_BYTES, MAX_MESSAGE_BYTES, STREAM_WINDOW_BYTES, pb,
 };
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::admin::{self, Admin};
 use crate::auth::Auth;
 use crate::auth::layer::AuthLayer;
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, LimitSettings};
+use crate::connections::Connections;
+use crate::connections::door::Door;
 use crate::disk::{Disk, DiskError};
 use crate::heal::Healer;
 use crate::identity::{DataDir, Rejoin};
 use crate::meter::MeterLayer;
 use crate::node::{Node, NodeError};
 use crate::peers::Peers;
+use crate::peers::dial::Dial;
 use crate::peers::hello::{self, StaleDisk};
 use crate::poison::Poison;
 use crate::rpc::{Api, PeerApi};
+use crate::tls::{Tls, TlsError};
 use crate::users::{Users, UsersError};
+use calls::CallsLayer;
 
 /// How long running requests may take to end once the node stops.
 const DRAIN: Duration = Duration::from_secs(5);
 /// How long what has begun to change the disk may then still take.
 const FINISH: Duration = Duration::from_secs(3);
 
-const KEEPALIVE_EVERY: Duration = Duration::from_secs(20);
+/// How long the other side may take to say that it is still there.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-const MAX_STREAMS: u32 = 1024;
+/// Streams that a client opened and reset before they were looked at; more end the connection.
+/// A client that gives up a call resets one.
+const PENDING_RESETS: usize = 20;
+/// Streams that this side had to reset; more end the connection. A client that makes no
+/// mistakes causes none.
+const LOCAL_RESETS: usize = 128;
+/// Headers of a request, in bytes: a path, a token and what a proxy may add.
+const HEADER_BYTES: u32 = 8 << 10;
 
 /// Services whose health is told, beside "" for the whole node.
 const SERVICES: [&str; 3] = ["", "dfs.v1.DfsService", "dfs.v1.PeerService"];
@@ -55,6 +70,8 @@ pub(crate) enum ServeError {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Users(#[from] UsersError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error(transparent)]
     Disk(#[from] DiskError),
     #[error("{0}")]
@@ -80,6 +97,7 @@ impl ServeError {
         match self {
             Self::Config(_)
             | Self::Users(_)
+            | Self::Tls(_)
             | Self::Disk(_)
             | Self::Bind { .. }
             | Self::Stale(_) => true,
@@ -92,6 +110,7 @@ impl ServeError {
 pub(crate) struct Parts {
     config: Config,
     secret: String,
+    tls: Option<Arc<Tls>>,
     node: Arc<Node>,
     auth: Arc<Auth>,
     poison: Poison,
@@ -108,6 +127,7 @@ impl Parts {
         let nonce = getrandom::u64().map_err(|_| ServeError::System("random numbers"))?;
         let secret = config.read_secret()?;
         let users = Users::load(&config.users_file)?;
+        let tls = Tls::of(&config)?.map(Arc::new);
         let Disk { data_dir, identity, index, store, poison, rejoin } = Disk::open(&config, nonce)?;
         let node = Node::new(
             identity,
@@ -121,6 +141,7 @@ impl Parts {
             auth: Arc::new(Auth::new(users, &secret)),
             config,
             secret,
+            tls,
             node,
             poison,
             data_dir: Arc::new(data_dir),
@@ -137,7 +158,8 @@ pub(crate) async fn run(mut parts: Parts, stop: CancellationToken) -> Result<(),
         parts.admin = Some(bind(&parts.config, "admin_listen", address).await?);
     }
     let bound = parts.config.listen;
-    if parts.config.insecure {
+    parts.tls.iter().for_each(|tls| certificates::warn_of_end(tls));
+    if parts.config.insecure && parts.tls.is_none() {
         tracing::warn!(%bound, "'insecure: true': traffic, passwords included, is not encrypted");
     }
     // Before the first answer: what it promises must not come from an uncounted start.
@@ -161,15 +183,22 @@ async fn serve(
     parts: Parts,
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
-    let Parts { config, secret, node, auth, poison, data_dir, rejoin, admin } = parts;
+    let Parts { config, secret, tls, node, auth, poison, data_dir, rejoin, admin } = parts;
     let tasks = TaskTracker::new();
     let stale = Arc::new(OnceLock::new());
     // Also set when the node stops by itself.
     let ending = stop.child_token();
     tasks.spawn(Arc::clone(&node).keep_pruning(ending.clone()));
-    hello::keep_meeting(&node, &config.peers, &secret, &tasks, &ending, &stale);
+    // Listened to in any case: without, it would end the process.
+    let hangup = signal(SignalKind::hangup()).map_err(|_| ServeError::System("signals"))?;
+    if let Some(tls) = &tls {
+        let fresh = certificates::keep_fresh(Arc::clone(tls), hangup);
+        tasks.spawn(ending.clone().run_until_cancelled_owned(fresh));
+    }
+    let dial = Dial::new(&config.peers, tls.clone());
+    hello::keep_meeting(&node, &dial, &secret, &tasks, &ending, &stale);
     let identity = node.identity();
-    let peers = Peers::new(identity.clone(), &config.peers, &secret);
+    let peers = Peers::new(identity.clone(), dial, &secret);
     let peers = peers.ok_or(ServeError::System("way to call the other nodes"))?;
     let healer = Healer::new(Arc::clone(&node), peers, config.healing, config.staging_ttl);
     let healer = Arc::new(healer.restoring(Arc::clone(&data_dir), rejoin.is_some()));
@@ -191,6 +220,7 @@ async fn serve(
         node: Arc::clone(&node),
         healer: Arc::clone(&healer),
         auth: Arc::clone(&auth),
+        put_idle: config.limits.put_idle,
         stop: cut_off.clone(),
     };
     let peer_api =
@@ -209,16 +239,22 @@ async fn serve(
         }
     });
     let drained = CancellationToken::new();
-    let server = builder()
+    let door = Door {
+        tls,
+        all: Connections::new(config.limits.clone()),
+        handshake_time: config.limits.handshake_time,
+    };
+    let server = builder(&config.limits)
         .layer(MeterLayer)
         .layer(AuthLayer(auth))
+        .layer(CallsLayer)
         .add_service(health_service)
         .add_service(reflection_v1()?)
         .add_service(reflection_v1alpha()?)
         .add_service(DfsServiceServer::new(api).max_decoding_message_size(MAX_MESSAGE_BYTES))
         .add_service(PeerServiceServer::new(peer_api).max_decoding_message_size(MAX_MESSAGE_BYTES))
         .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            door.open(listener, &tasks, drained.clone()),
             drained.cancelled(),
         );
     let mut server = std::pin::pin!(server);
@@ -281,17 +317,17 @@ async fn come_back(
     tracing::info!(node = %serving.node, "rejoined: serving, and copying its chunks");
 }
 
-fn builder() -> Server {
+fn builder(limits: &LimitSettings) -> Server {
     Server::builder()
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_frame_size(MAX_FRAME_BYTES)
-        .max_concurrent_streams(MAX_STREAMS)
-        .http2_keepalive_interval(Some(KEEPALIVE_EVERY))
+        .max_concurrent_streams(limits.streams)
+        .http2_keepalive_interval(Some(limits.keepalive))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        // Streams that a client opens and resets at once, and those this side has to reset.
-        .http2_max_pending_accept_reset_streams(Some(20))
-        .http2_max_local_error_reset_streams(Some(128))
+        .http2_max_header_list_size(HEADER_BYTES)
+        .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS))
+        .http2_max_local_error_reset_streams(Some(LOCAL_RESETS))
 }
 
 async fn set_health(health: &HealthReporter, status: ServingStatus) {

@@ -7,7 +7,6 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -16,12 +15,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::identity::replace_file;
 use crate::password::{HashMemory, PasswordError, StoredPassword};
+use crate::secret::{self, SecretError};
 
 /// Why the users file, or a change of it, was refused.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum UsersError {
     #[error("{path}: {source}")]
     Io { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     #[error("{path}: {source}")]
     Yaml { path: PathBuf, source: serde_yaml::Error },
     #[error("{path}: user '{name}': {why}")]
@@ -57,8 +59,7 @@ pub(crate) struct Users {
 impl Users {
     /// Reads a users file.
     pub(crate) fn load(path: &Path) -> Result<Self, UsersError> {
-        let text = fs::read_to_string(path)
-            .map_err(|source| UsersError::Io { path: path.to_owned(), source })?;
+        let text = secret::read(path)?;
         let raw: RawUsers = serde_yaml::from_str(&text)
             .map_err(|source| UsersError::Yaml { path: path.to_owned(), source })?;
         let mut users = Self::empty(path);
@@ -80,9 +81,7 @@ impl Users {
     /// Like [`Self::load`], but a file that is not there has no users.
     pub(crate) fn load_or_empty(path: &Path) -> Result<Self, UsersError> {
         match Self::load(path) {
-            Err(UsersError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                Ok(Self::empty(path))
-            }
+            Err(UsersError::Secret(error)) if error.is_absent() => Ok(Self::empty(path)),
             loaded => loaded,
         }
     }
@@ -155,6 +154,7 @@ impl Users {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     fn alice() -> UserName {
@@ -198,7 +198,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("users.yaml");
         let error = |text: &str| {
-            fs::write(&path, text).unwrap();
+            replace_file(&path, text.as_bytes()).unwrap();
             Users::load(&path).err().expect("refused").to_string()
         };
         assert!(error("users: 3").contains("users.yaml"));
@@ -210,7 +210,7 @@ mod tests {
         let entry = format!("- {{name: a, password_hash: \"{hash}\"}}\n");
         let twice = format!("users:\n{entry}{entry}");
         assert!(error(&twice).contains("twice"));
-        fs::write(&path, "users: []").unwrap();
+        replace_file(&path, b"users: []").unwrap();
         assert!(Users::load(&path).is_ok(), "no users yet");
     }
 }

@@ -66,7 +66,16 @@ impl Cluster {
     /// Its user's password is hashed at next to no cost: a test is not to wait for four logins
     /// in every command, which are slow on purpose. Its nodes do not heal by themselves.
     pub fn written(programs: Programs) -> Self {
-        let cluster = Self::write(programs, Share::one());
+        Self::prepared(programs, &[])
+    }
+
+    /// Writes a development cluster that speaks TLS, of which nothing runs.
+    pub fn written_with_tls(programs: Programs) -> Self {
+        Self::prepared(programs, &["--tls"])
+    }
+
+    fn prepared(programs: Programs, options: &[&str]) -> Self {
+        let cluster = Self::write(programs, Share::one(), options);
         let text = format!("users:\n- name: {USER}\n  password_hash: {}\n", cluster.cheap_hash());
         fs::write(cluster.dir().join("users.yaml"), text).expect("dfsd dev made it");
         for node in NODES {
@@ -79,7 +88,7 @@ impl Cluster {
 
     /// Starts a development cluster just as `dfsd dev` makes it, with no other test beside it.
     pub fn start_alone(programs: Programs) -> Self {
-        Self::write(programs, Share::all()).started()
+        Self::write(programs, Share::all(), &[]).started()
     }
 
     fn cheap_hash(&self) -> String {
@@ -96,7 +105,7 @@ impl Cluster {
         text.trim_end().to_owned()
     }
 
-    fn write(programs: Programs, share: Share) -> Self {
+    fn write(programs: Programs, share: Share, options: &[&str]) -> Self {
         let cluster = Self {
             programs,
             nodes: [const { None }; 4],
@@ -112,7 +121,8 @@ impl Cluster {
         let base = cluster.ports.base().to_string();
         let dir = cluster.dir();
         let dir = dir.to_str().expect("temporary directories are UTF-8");
-        let written = cluster.dfsd(["dev", "--dir", dir, "--base-port", &base, "--init-only"]);
+        let args = ["dev", "--dir", dir, "--base-port", &base, "--init-only"];
+        let written = cluster.dfsd(args.into_iter().chain(options.iter().copied()));
         assert!(written.0.success(), "dfsd dev: {}", written.1);
         cluster
     }

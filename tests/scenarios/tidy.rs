@@ -29,7 +29,7 @@ const RESERVED: &[Reserved] = &[
     Reserved {
         sources: "server/src",
         words: &["tonic::", "tonic_health::", "tonic_reflection::"],
-        modules: &["auth/layer", "meter", "serve", "rpc", "peers"],
+        modules: &["auth/layer", "meter", "serve", "rpc", "peers", "connections/stream"],
         why: "gRPC stays at the edge of a node",
     },
     Reserved {
@@ -47,8 +47,23 @@ const RESERVED: &[Reserved] = &[
     Reserved {
         sources: "server/src",
         words: &["std::fs", "tokio::fs", "rustix::fs"],
-        modules: &["store", "index", "identity", "users", "config", "recover", "cli/dev"],
+        modules: &[
+            "store", "index", "identity", "users", "config", "recover", "cli/dev", "cli/cert",
+            "secret", "tls",
+        ],
         why: "chunks are the store's, and every other file has one owner",
+    },
+    Reserved {
+        sources: "server/src",
+        words: &["rustls"],
+        modules: &["tls", "connections"],
+        why: "TLS is agreed on at the door",
+    },
+    Reserved {
+        sources: "server/src",
+        words: &["rcgen"],
+        modules: &["tls/issue", "cli/cert"],
+        why: "certificates are made in one place",
     },
     Reserved {
         sources: "server/src",
@@ -71,8 +86,16 @@ const RESERVED: &[Reserved] = &[
     Reserved {
         sources: "client/src",
         words: &["std::fs", "tokio::fs"],
-        modules: &["source", "sink", "partial", "note", "locked", "config", "cli/put", "cli/get"],
+        modules: &[
+            "source", "sink", "partial", "note", "locked", "config", "tls", "cli/put", "cli/get",
+        ],
         why: "local files are read and written in one place each",
+    },
+    Reserved {
+        sources: "client/src",
+        words: &["rustls"],
+        modules: &["tls"],
+        why: "one module knows what TLS says",
     },
     Reserved {
         sources: "client/src",
@@ -92,10 +115,10 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
             &["rpc", "admin"],
             &["heal"],
             &["peers"],
-            &["auth", "node", "disk", "meter"],
-            &["store", "index", "users"],
+            &["auth", "node", "disk", "connections", "meter"],
+            &["store", "index", "users", "tls"],
             &["config", "identity", "password", "chunk_key", "codec", "poison", "jitter"],
-            &["hex", "telemetry", "request_id"],
+            &["hex", "secret", "telemetry", "request_id"],
         ],
     ),
     (
@@ -111,6 +134,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
             &["partial", "note"],
             &["error"],
             &["config", "random", "locked", "stop"],
+            &["tls"],
         ],
     ),
 ];

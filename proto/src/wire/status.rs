@@ -61,7 +61,7 @@ reasons! {
     ChunkCorrupt = "CHUNK_CORRUPT", DataLoss;
     /// The disk is full.
     DiskFull = "DISK_FULL", ResourceExhausted;
-    /// Too many logins wait already.
+    /// Too many logins wait already, or have failed; or too many calls on one connection.
     Overloaded = "OVERLOADED", ResourceExhausted;
     /// Nothing came on a stream for too long.
     StreamIdle = "STREAM_IDLE", DeadlineExceeded;

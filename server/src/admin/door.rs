@@ -16,6 +16,7 @@ use http::{HeaderMap, header};
 use sha2::{Digest, Sha256};
 
 use crate::auth::{Auth, LoginError};
+use crate::connections::share;
 
 /// Credentials that are known to be good, so that a scraper does not pay for a hash each time.
 const REMEMBERED: usize = 64;
@@ -29,7 +30,7 @@ pub(super) enum Refusal {
     CrossSite,
     #[error("no user, or the wrong password")]
     Credentials,
-    #[error("too many logins wait")]
+    #[error("too many logins wait, or have failed")]
     Busy,
 }
 
@@ -47,19 +48,19 @@ impl Door {
     }
 
     /// Checks a request's headers.
-    pub(super) async fn admit(&self, headers: &HeaderMap, _from: IpAddr) -> Result<(), Refusal> {
+    pub(super) async fn admit(&self, headers: &HeaderMap, from: IpAddr) -> Result<(), Refusal> {
         if is_cross_site(headers) {
             return Err(Refusal::CrossSite);
         }
         if self.is_loopback {
             return if names_loopback(headers) { Ok(()) } else { Err(Refusal::Host) };
         }
-        let user = self.user(headers).await?;
+        let user = self.user(headers, share(from)).await?;
         if may_look(&user) { Ok(()) } else { Err(Refusal::Credentials) }
     }
 
     /// The user whose credentials came.
-    async fn user(&self, headers: &HeaderMap) -> Result<UserName, Refusal> {
+    async fn user(&self, headers: &HeaderMap, from: IpAddr) -> Result<UserName, Refusal> {
         let (name, password) = basic(headers).ok_or(Refusal::Credentials)?;
         let key = key(&name, &password);
         let token = self.good().get(&key).cloned();
@@ -67,7 +68,15 @@ impl Door {
         if let Some(user) = token.and_then(|token| self.auth.user_of(&token)) {
             return Ok(user);
         }
-        let token = self.auth.login(name, password).await.map_err(|error| match error {
+        let failures = &self.auth.failures;
+        failures.allow(&name, from).map_err(|_| Refusal::Busy)?;
+        let token = self.auth.login(name.clone(), password).await;
+        match &token {
+            Ok(_) => failures.succeeded(&name, from),
+            Err(LoginError::Refused) => failures.failed(&name, from),
+            Err(LoginError::Overloaded | LoginError::Failed) => {}
+        }
+        let token = token.map_err(|error| match error {
             LoginError::Overloaded => Refusal::Busy,
             LoginError::Refused | LoginError::Failed => Refusal::Credentials,
         })?;

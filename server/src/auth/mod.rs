@@ -4,6 +4,8 @@
 //! reads the memory of a core dump cannot log in with what he finds, and a look-up by hash
 //! needs no comparison in constant time.
 
+pub(crate) mod failures;
+
 pub(crate) mod layer;
 
 use std::collections::{BTreeMap, HashMap};
@@ -18,6 +20,7 @@ use tokio::sync::Semaphore;
 use crate::hex;
 use crate::password::HashMemory;
 use crate::users::Users;
+use failures::Failures;
 
 /// Lifetime of a token.
 pub(crate) const TOKEN_LIFE: Duration = Duration::from_secs(12 * 3600);
@@ -57,6 +60,8 @@ pub(crate) struct Auth {
     /// As many as logins ran at a time. Held for access to the list only.
     memory: Mutex<Vec<HashMemory>>,
     waiting: AtomicUsize,
+    /// Logins that failed of late.
+    pub(crate) failures: Failures,
 }
 
 #[derive(Default)]
@@ -77,6 +82,7 @@ impl Auth {
             cores: Arc::new(Semaphore::new(cores)),
             memory: Mutex::default(),
             waiting: AtomicUsize::new(0),
+            failures: Failures::default(),
         }
     }
 

@@ -20,6 +20,7 @@ use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
+use super::cert::{create_ca, issue_node};
 use super::{CliError, random, say, tell};
 use crate::config::Config;
 use crate::disk::Disk;
@@ -32,6 +33,8 @@ const ADMIN_OFFSET: u16 = 1000;
 /// How long the nodes may take to stop.
 const PATIENCE: Duration = Duration::from_secs(10);
 const USER: &str = "alice";
+/// Nobody renews what was made to try things out.
+const CERTIFICATE_LIFE: Duration = Duration::from_secs(3650 * 24 * 3600);
 
 #[derive(Args)]
 pub(super) struct DevArgs {
@@ -42,6 +45,9 @@ pub(super) struct DevArgs {
     #[arg(long, value_name = "PORT", default_value_t = 10001,
           value_parser = clap::value_parser!(u16).range(1..=64532))]
     base_port: u16,
+    /// Encrypt connections, with certificates for 127.0.0.1 and localhost; in a new DIR only.
+    #[arg(long)]
+    tls: bool,
     /// Make the directory, but start no node.
     #[arg(long)]
     init_only: bool,
@@ -68,7 +74,12 @@ pub(super) fn dev(args: &DevArgs) -> Result<(), CliError> {
 fn prepare(args: &DevArgs) -> Result<Layout, CliError> {
     let dir = Layout { dir: args.dir.clone() };
     if !dir.is_whole() {
-        dir.make(args.base_port)?;
+        dir.make(args.base_port, args.tls)?;
+    } else if args.tls && !dir.authority().is_dir() {
+        return Err(CliError::Usage(format!(
+            "{} was made without --tls; choose another --dir",
+            args.dir.display()
+        )));
     }
     Ok(dir)
 }
@@ -87,6 +98,11 @@ impl Layout {
         self.dir.join("dfs.yaml")
     }
 
+    /// Where the authority of the certificates is.
+    fn authority(&self) -> PathBuf {
+        self.dir.join("ca")
+    }
+
     /// Whether this is a directory that was made here before.
     fn is_whole(&self) -> bool {
         let shared = ["users.yaml", "dfs.yaml", "alice.pass", "cluster.secret"];
@@ -99,8 +115,11 @@ impl Layout {
     }
 
     /// Makes everything in a new or empty directory.
-    fn make(&self, base_port: u16) -> Result<(), CliError> {
+    fn make(&self, base_port: u16, tls: bool) -> Result<(), CliError> {
         make_empty_dir(&self.dir)?;
+        if tls {
+            self.make_certificates()?;
+        }
         let cluster = format!("dev-{}", hex::encode(&random::<2>()?));
         let password = hex::encode(&random::<10>()?);
         self.write("cluster.secret", &(hex::encode(&random::<32>()?) + "\n"))?;
@@ -112,11 +131,18 @@ impl Layout {
 
         let ports = NodeId::ALL.map(|node| base_port + u16::from(node.get()) - 1);
         let addresses = ports.map(|port| format!("127.0.0.1:{port}")).join(", ");
+        let client_tls = if tls { "tls: { ca: ca.pem }\n" } else { "" };
         let client = format!(
-            "cluster: {cluster}\nnodes: [{addresses}]\nuser: {USER}\npassword_file: alice.pass\n"
+            "cluster: {cluster}\nnodes: [{addresses}]\nuser: {USER}\npassword_file: alice.pass\n\
+             {client_tls}"
         );
         for (node, port) in NodeId::ALL.into_iter().zip(ports) {
             let admin = port + ADMIN_OFFSET;
+            let node_tls = if tls {
+                format!("tls: {{ cert: node{node}.pem, key: node{node}.key, ca: ca.pem }}\n")
+            } else {
+                String::new()
+            };
             let text = format!(
                 "cluster: {cluster}\n\
                  node: {node}\n\
@@ -125,13 +151,22 @@ impl Layout {
                  users_file: users.yaml\n\
                  peers: [{addresses}]\n\
                  cluster_secret_file: cluster.secret\n\
-                 admin_listen: 127.0.0.1:{admin}\n"
+                 admin_listen: 127.0.0.1:{admin}\n\
+                 {node_tls}"
             );
             self.write(&format!("dfs{node}.yaml"), &text)?;
             let config = Config::load(&self.node_file(node))?;
             Disk::create(&config, Incarnation::new(random()?))?;
         }
         self.write("dfs.yaml", &client)
+    }
+
+    fn make_certificates(&self) -> Result<(), CliError> {
+        create_ca(&self.authority(), CERTIFICATE_LIFE)?;
+        let hosts = ["127.0.0.1".to_owned(), "localhost".to_owned()];
+        NodeId::ALL.into_iter().try_for_each(|node| {
+            issue_node(&self.authority(), &self.dir, node.get(), &hosts, CERTIFICATE_LIFE)
+        })
     }
 
     fn write(&self, name: &str, content: &str) -> Result<(), CliError> {

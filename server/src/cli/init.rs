@@ -1,6 +1,8 @@
 //! `dfsd init`: the first life of a node of a new cluster. A disk that another node remembers
 //! is no new one: an empty directory in its place would deny files that were acknowledged.
 
+use std::sync::Arc;
+
 use dfs_proto::identity::{Boot, Identity};
 use dfs_proto::manifest::Incarnation;
 use dfs_proto::placement::NodeId;
@@ -10,7 +12,9 @@ use futures_util::future::join_all;
 use super::{CliError, ConfigArgs, random, say};
 use crate::config::Config;
 use crate::disk::Disk;
+use crate::peers::dial::Dial;
 use crate::peers::{Peers, RecordsQuery};
+use crate::tls::Tls;
 
 pub(super) fn init(args: &ConfigArgs) -> Result<(), CliError> {
     let config = Config::load(&args.config)?;
@@ -37,6 +41,7 @@ pub(super) fn init(args: &ConfigArgs) -> Result<(), CliError> {
 /// all of them in a new cluster.
 fn remembered_by(config: &Config, incarnation: Incarnation) -> Result<Option<NodeId>, CliError> {
     let secret = config.read_secret()?;
+    let tls = Tls::of(config)?.map(Arc::new);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -49,7 +54,8 @@ fn remembered_by(config: &Config, incarnation: Incarnation) -> Result<Option<Nod
             boot: Boot { count: 0, nonce: 0 },
             rejoining: false,
         };
-        let Some(peers) = Peers::new(own, &config.peers, &secret) else { return Ok(None) };
+        let dial = Dial::new(&config.peers, tls);
+        let Some(peers) = Peers::new(own, dial, &secret) else { return Ok(None) };
         let others = NodeId::ALL.into_iter().filter(|id| *id != config.node);
         let asked = others.map(async |id| {
             let view = pb::RecordsView::Basic;

@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 the node failed, 2 usage or something that the operator has to change.
 //! Data goes to stdout, all else to stderr.
 
+mod cert;
 mod dev;
 mod init;
 mod log;
@@ -18,7 +19,9 @@ use std::process::ExitCode;
 
 use crate::config::{Config, ConfigError};
 use crate::disk::{Disk, DiskError};
+use crate::secret;
 use crate::serve::ServeError;
+use crate::tls::{Tls, TlsError};
 use crate::users::{Users, UsersError};
 use clap::{Args, Parser, Subcommand};
 
@@ -45,8 +48,22 @@ enum Command {
     /// Manage the users file.
     #[command(subcommand)]
     User(user::UserCommand),
+    /// Make certificates for TLS.
+    #[command(subcommand)]
+    Cert(cert::CertCommand),
     /// Run a cluster of four nodes on this machine, to try dfs out.
     Dev(dev::DevArgs),
+}
+
+impl Command {
+    /// Whether what it writes is nobody else's business. A certificate is, and so is what
+    /// `recover` brings back.
+    fn writes_secrets(&self) -> bool {
+        match self {
+            Self::Serve(_) | Self::Init(_) | Self::Rejoin(_) | Self::User(_) | Self::Dev(_) => true,
+            Self::Recover(_) | Self::Check(_) | Self::Cert(_) => false,
+        }
+    }
 }
 
 #[derive(Args)]
@@ -66,6 +83,8 @@ enum CliError {
     #[error(transparent)]
     Disk(#[from] DiskError),
     #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error(transparent)]
     Serve(#[from] ServeError),
     #[error("{0}")]
     Usage(String),
@@ -78,9 +97,12 @@ enum CliError {
 impl CliError {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Users(_) | Self::Disk(_) | Self::Io { .. } | Self::Usage(_) => {
-                2
-            }
+            Self::Config(_)
+            | Self::Users(_)
+            | Self::Disk(_)
+            | Self::Tls(_)
+            | Self::Io { .. }
+            | Self::Usage(_) => 2,
             Self::Serve(error) if error.needs_operator() => 2,
             Self::Serve(_) | Self::Failed(_) => 1,
         }
@@ -89,13 +111,18 @@ impl CliError {
 
 /// Runs the program with the arguments of the process and returns its exit code.
 pub fn run() -> ExitCode {
-    let outcome = match Cli::parse().command {
+    let command = Cli::parse().command;
+    if command.writes_secrets() {
+        secret::keep_files_private();
+    }
+    let outcome = match command {
         Command::Serve(args) => serve::serve(&args),
         Command::Init(args) => init::init(&args),
         Command::Recover(args) => recover::recover(&args),
         Command::Rejoin(args) => rejoin::rejoin(&args),
         Command::Check(args) => check(&args),
         Command::User(command) => user::run(command),
+        Command::Cert(command) => cert::run(&command),
         Command::Dev(args) => dev::dev(&args),
     };
     match outcome {
@@ -116,6 +143,15 @@ fn check(args: &ConfigArgs) -> Result<(), CliError> {
     let mut note = |outcome: Result<(), String>| mistakes.extend(outcome.err());
     note(config.read_secret().map(drop).map_err(|e| e.to_string()));
     note(Users::load(&config.users_file).map(drop).map_err(|e| e.to_string()));
+    match Tls::of(&config) {
+        Ok(Some(tls)) => {
+            if let Some(warning) = tls.current().ends_soon() {
+                tell(format_args!("dfsd: warning: {warning}"));
+            }
+        }
+        Ok(None) => {}
+        Err(error) => note(Err(error.to_string())),
+    }
     note(Disk::check(&config).map_err(|e| e.to_string()));
     if !mistakes.is_empty() {
         return Err(ConfigError { mistakes }.into());

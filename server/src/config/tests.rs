@@ -1,5 +1,6 @@
 use super::*;
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 
 const GOOD: &str = "\
 cluster: demo-7f3a
@@ -58,7 +59,7 @@ listen: localhost
 data_dir: ''
 users_file: [x]
 peers: [127.0.0.1:10001, 127.0.0.1:10001, host, ':1']
-tls: { cert: a }
+tls: { crt: a }
 prune_grace: 15
 insecure: yes please
 clustr: x
@@ -68,7 +69,6 @@ disk_reserve: 5G
         load(text).unwrap_err().to_string(),
         "\
 dfs2.yaml:10: clustr: is not known; correct or remove it
-dfs2.yaml:7: tls: tls is not supported by this version; remove it
 dfs2.yaml:1: cluster: cluster names are 1..64 bytes of a-z, A-Z, 0-9, '.', '_' and '-'
 dfs2.yaml:2: node: is this node's position, 1, 2, 3 or 4
 dfs2.yaml:3: listen: 'localhost' is no IP:PORT, such as 127.0.0.1:10001
@@ -78,6 +78,10 @@ dfs2.yaml:6: peers: '127.0.0.1:10001' is listed twice
 dfs2.yaml:6: peers: 'host' is no HOST:PORT, such as 127.0.0.1:10001
 dfs2.yaml:6: peers: ':1' is no HOST:PORT, such as 127.0.0.1:10001
 dfs2.yaml: cluster_secret_file: is missing
+dfs2.yaml:7: tls.crt: is not known; correct or remove it
+dfs2.yaml:7: tls.cert: is missing
+dfs2.yaml:7: tls.key: is missing
+dfs2.yaml:7: tls.ca: is missing; it names the authority of the nodes' certificates
 dfs2.yaml:9: insecure: is true or false
 dfs2.yaml:8: prune_grace: '15' is no duration, such as 500ms, 30s, 15m, 2h or 7d
 dfs2.yaml:11: disk_reserve: '5G' is no number of bytes, such as 1000, 64KiB, 8MiB or 1GiB"
@@ -99,6 +103,46 @@ fn plaintext_off_loopback_has_to_be_asked_for() {
     assert!(error.contains("insecure: true"), "{error}");
     let open = GOOD.replace("127.0.0.1:10002\ndata", "0.0.0.0:10002\ninsecure: true\ndata");
     assert!(load(&open).unwrap().insecure);
+}
+
+#[test]
+fn tls_takes_the_place_of_loopback() {
+    let tls = "tls:\n  # of this node\n  cert: n.pem\n  key: /k/n.key\n  client_ca: ca.pem\n";
+    let open = GOOD.replace("127.0.0.1:10002\ndata", "0.0.0.0:10002\ndata");
+    let config = load(&(open + tls)).unwrap();
+    let beside = |name: &str| config.file.with_file_name(name);
+    assert_eq!(
+        config.tls,
+        Some(TlsSettings {
+            cert: beside("n.pem"),
+            key: "/k/n.key".into(),
+            ca: beside("ca.pem"),
+            client_ca: Some(beside("ca.pem")),
+        })
+    );
+    let tls = tls.replace("client_ca", "ca").replace("key", "kee");
+    let error = load(&(GOOD.to_owned() + &tls)).unwrap_err().to_string();
+    let expected = "dfs2.yaml:11: tls.kee: is not known; correct or remove it\n\
+                    dfs2.yaml:8: tls.key: is missing";
+    assert_eq!(error, expected);
+    assert!(load(&format!("{GOOD}tls: yes\n")).unwrap_err().to_string().contains("is a map of"));
+}
+
+#[test]
+fn limits_can_be_set() {
+    assert_eq!(load(GOOD).unwrap().limits, LimitSettings::default());
+    let usual = LimitSettings::default();
+    assert!(usual.connections >= 1024 && usual.connections_per_address >= 256);
+    assert!(usual.connections_per_address < usual.connections);
+    let text = "limits: { connections: 7, streams: 3, first_call: 500ms }\n";
+    let set = load(&format!("{GOOD}{text}")).unwrap().limits;
+    let first_call = Duration::from_millis(500);
+    assert_eq!(set, LimitSettings { connections: 7, streams: 3, first_call, ..usual });
+    let text = "limits:\n  connections: 0\n  put_idle: 0s\n  streems: 1\n";
+    let error = load(&format!("{GOOD}{text}")).unwrap_err().to_string();
+    for part in ["9: limits.connections", "10: limits.put_idle", "11: limits.streems"] {
+        assert!(error.contains(part), "{error}");
+    }
 }
 
 #[test]
@@ -126,6 +170,10 @@ fn a_secret_is_one_long_line() {
     let mut config = load(GOOD).unwrap();
     config.cluster_secret_file = dir.path().join("secret");
     assert!(config.read_secret().unwrap_err().to_string().contains("cannot be read"));
+    fs::write(&config.cluster_secret_file, "0123456789abcdef").unwrap();
+    fs::set_permissions(&config.cluster_secret_file, Permissions::from_mode(0o644)).unwrap();
+    assert!(config.read_secret().unwrap_err().to_string().contains("chmod 600"));
+    fs::set_permissions(&config.cluster_secret_file, Permissions::from_mode(0o600)).unwrap();
     for bad in ["", "short", "0123456789abcde\n", "0123456789abcdef \n", "0123456789abcdef\n\n"] {
         fs::write(&config.cluster_secret_file, bad).unwrap();
         assert!(config.read_secret().is_err(), "{bad:?}");

@@ -7,19 +7,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dfs_proto::identity::{Boot, Identity, Introduction};
-use dfs_proto::placement::{NodeId, PerNode};
+use dfs_proto::placement::NodeId;
 use dfs_proto::wire::pb::peer_service_client::PeerServiceClient;
 use dfs_proto::wire::{convert, pb};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::Endpoint;
 
+use super::dial::{Dial, DialError};
 use crate::jitter::jitter;
 use crate::node::Node;
 use crate::node::known::Meeting;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause after an exchange, and before the next try where there has been none yet.
 const PAUSE: Duration = Duration::from_secs(30);
@@ -42,8 +41,8 @@ pub(crate) enum StaleDisk {
 #[derive(Debug, thiserror::Error)]
 enum HelloError {
     #[error("{0}")]
-    Connect(#[from] tonic::transport::Error),
-    #[error("{}", .0.message())]
+    Connect(#[from] DialError),
+    #[error("{}", super::dial::innermost(.0))]
     Status(#[from] tonic::Status),
     #[error("{0}")]
     Malformed(#[from] convert::Malformed),
@@ -59,7 +58,7 @@ enum HelloError {
 /// this node's disk to be out of date.
 pub(crate) fn keep_meeting(
     node: &Arc<Node>,
-    addresses: &PerNode<String>,
+    dial: &Dial,
     secret: &str,
     tasks: &TaskTracker,
     stop: &CancellationToken,
@@ -70,9 +69,9 @@ pub(crate) fn keep_meeting(
     let own = node.position();
     for peer in NodeId::ALL.into_iter().filter(|peer| *peer != own) {
         let (node, stop, stale) = (Arc::clone(node), stop.clone(), Arc::clone(stale));
-        let (secret, address) = (secret.clone(), addresses[peer.index()].clone());
+        let (secret, dial) = (secret.clone(), dial.clone());
         tasks.spawn(async move {
-            let meeting = meet_again(&node, peer, &address, &secret);
+            let meeting = meet_again(&node, peer, &dial, &secret);
             if let Some(found) = stop.run_until_cancelled(meeting).await {
                 // Another peer may have said the same already.
                 let _ = stale.set(found);
@@ -86,13 +85,14 @@ pub(crate) fn keep_meeting(
 async fn meet_again(
     node: &Arc<Node>,
     peer: NodeId,
-    address: &str,
+    dial: &Dial,
     secret: &MetadataValue<Ascii>,
 ) -> StaleDisk {
+    let address = dial.address(peer);
     let mut met = false;
     let mut last_error = String::new();
     loop {
-        match meet(node, peer, address, secret).await {
+        match meet(node, peer, dial, secret).await {
             Ok(Some(stale)) => return stale,
             Ok(None) => {
                 if !met || !last_error.is_empty() {
@@ -129,17 +129,14 @@ async fn meet_again(
 async fn meet(
     node: &Arc<Node>,
     peer: NodeId,
-    address: &str,
+    dial: &Dial,
     secret: &MetadataValue<Ascii>,
 ) -> Result<Option<StaleDisk>, HelloError> {
-    let channel = Endpoint::from_shared(format!("http://{address}"))?
-        .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(HELLO_TIMEOUT)
-        .connect()
-        .await?;
+    let channel = dial.connect(peer).await?;
     let own = node.introduction();
     let mut request = tonic::Request::new(request(&own));
     request.metadata_mut().insert("authorization", secret.clone());
+    request.set_timeout(HELLO_TIMEOUT);
     let answer = PeerServiceClient::new(channel).hello(request).await?;
     let answer = answer.into_inner();
     let met = convert::introduction(answer.node.as_ref(), answer.index.as_ref())?;

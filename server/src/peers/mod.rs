@@ -2,6 +2,7 @@
 //! touch, [`Peers`] carries the messages of healing. A node is called through its front door
 //! even where it calls itself.
 
+pub(crate) mod dial;
 pub(crate) mod hello;
 pub(crate) mod report;
 
@@ -23,25 +24,18 @@ use dfs_proto::protocol::row::{FenceAnswer, ReleaseOrder};
 use dfs_proto::tag::Tag;
 use dfs_proto::wire::pb::heal_request::Step;
 use dfs_proto::wire::pb::peer_service_client::PeerServiceClient;
-use dfs_proto::wire::{
-    CONNECTION_WINDOW_BYTES, MAX_MESSAGE_BYTES, STREAM_WINDOW_BYTES, convert, pb, status,
-};
+use dfs_proto::wire::{MAX_MESSAGE_BYTES, convert, pb, status};
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Request, Status, Streaming};
 
 use crate::request_id;
-
-const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 /// Limit for an answer that needs no reading of chunks.
 const UNARY_LIMIT: Duration = Duration::from_secs(5);
 /// Limit for a step that reads or copies chunks, beside the time for their bytes.
 const CHUNK_LIMIT: Duration = Duration::from_secs(30);
 /// Bytes a second that a node must at least read or copy.
 const SLOWEST: u64 = 1 << 20;
-/// While a node copies chunks nothing comes from it: this tells whether it is still there.
-const KEEPALIVE_EVERY: Duration = Duration::from_secs(20);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Limit for the next block of a chunk.
 const PROGRESS_LIMIT: Duration = Duration::from_secs(10);
 /// Entries of a page of records: with manifests they have to fit into a message.
@@ -52,6 +46,8 @@ const PAGE: u32 = 2000;
 pub(crate) enum PeerError {
     #[error("no answer within {} s", .0.as_secs())]
     Timeout(Duration),
+    #[error("{0}")]
+    Connect(#[from] dial::DialError),
     #[error("{0}")]
     Status(String),
     #[error("{0}")]
@@ -66,7 +62,7 @@ pub(crate) enum PeerError {
 
 impl From<Status> for PeerError {
     fn from(status: Status) -> Self {
-        Self::Status(status.message().to_owned())
+        Self::Status(dial::innermost(&status))
     }
 }
 
@@ -74,8 +70,7 @@ impl From<Status> for PeerError {
 pub(crate) struct Peers {
     own: Identity,
     secret: MetadataValue<Ascii>,
-    addresses: PerNode<String>,
-    channels: PerNode<Channel>,
+    dial: dial::Dial,
 }
 
 /// Whose path it is.
@@ -121,37 +116,20 @@ pub(crate) fn credential(secret: &str) -> Option<MetadataValue<Ascii>> {
 }
 
 impl Peers {
-    /// Prepares to call the nodes at these addresses; `None` where one is no address or the
-    /// secret cannot be sent.
-    pub(crate) fn new(own: Identity, addresses: &PerNode<String>, secret: &str) -> Option<Self> {
-        let channel = |id: NodeId| {
-            let endpoint = Endpoint::from_shared(format!("http://{}", addresses[id.index()]));
-            let endpoint = endpoint.ok()?.connect_timeout(CONNECT_LIMIT).tcp_nodelay(true);
-            let endpoint = endpoint
-                .initial_stream_window_size(STREAM_WINDOW_BYTES)
-                .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-                .http2_keep_alive_interval(KEEPALIVE_EVERY)
-                .keep_alive_timeout(KEEPALIVE_TIMEOUT);
-            Some(endpoint.connect_lazy())
-        };
-        let [n1, n2, n3, n4] = NodeId::ALL.map(channel);
-        Some(Self {
-            own,
-            secret: credential(secret)?,
-            addresses: addresses.clone(),
-            channels: [n1?, n2?, n3?, n4?],
-        })
+    /// Prepares to call the nodes; `None` where the secret cannot be sent.
+    pub(crate) fn new(own: Identity, dial: dial::Dial, secret: &str) -> Option<Self> {
+        Some(Self { own, secret: credential(secret)?, dial })
     }
 
     /// Where the nodes are called, as the configuration says.
     pub(crate) fn addresses(&self) -> &PerNode<String> {
-        &self.addresses
+        self.dial.addresses()
     }
 
-    fn client(&self, node: NodeId) -> PeerServiceClient<Channel> {
-        PeerServiceClient::new(self.channels[node.index()].clone())
+    fn client(&self, node: NodeId) -> Result<PeerServiceClient<Channel>, PeerError> {
+        Ok(PeerServiceClient::new(self.dial.channel(node)?)
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
-            .max_encoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES))
     }
 
     fn request<T>(&self, message: T) -> Request<T> {
@@ -190,7 +168,7 @@ impl Peers {
             path: of.path.as_str().to_owned(),
             step: Some(step),
         };
-        let mut client = self.client(node);
+        let mut client = self.client(node)?;
         let answer = tokio::time::timeout(limit, client.heal(self.request(request))).await;
         let answer = answer.map_err(|_| PeerError::Timeout(limit))??.into_inner();
         let identity = self.check(node, answer.node.as_ref())?;
@@ -209,7 +187,7 @@ impl Peers {
         own: &Introduction,
     ) -> Result<Introduction, PeerError> {
         let request = self.request(hello::request(own));
-        let mut client = self.client(node);
+        let mut client = self.client(node)?;
         let answer = tokio::time::timeout(UNARY_LIMIT, client.hello(request)).await;
         let answer = answer.map_err(|_| PeerError::Timeout(UNARY_LIMIT))??.into_inner();
         self.check(node, answer.node.as_ref())?;
@@ -356,7 +334,7 @@ impl Peers {
             view: query.view.into(),
             asking: self.own.node.get().into(),
         };
-        let mut client = self.client(node);
+        let mut client = self.client(node)?;
         let call = client.list_records(self.request(request));
         let answer = tokio::time::timeout(PROGRESS_LIMIT, call).await;
         let answer = answer.map_err(|_| PeerError::Timeout(PROGRESS_LIMIT))??.into_inner();
@@ -417,7 +395,7 @@ impl Peers {
                 block_count: 0,
             }),
         };
-        let mut client = self.client(node);
+        let mut client = self.client(node)?;
         let call = client.read_chunk(self.request(request));
         let answer = tokio::time::timeout(PROGRESS_LIMIT, call).await;
         let answer = answer.map_err(|_| PeerError::Timeout(PROGRESS_LIMIT))??;

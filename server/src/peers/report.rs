@@ -36,7 +36,7 @@ impl Peers {
     /// Asks a node, this one included, how it is.
     pub(crate) async fn describe(&self, node: NodeId) -> Result<PeerReport, PeerError> {
         let request = self.request(pb::DescribeRequest {});
-        let mut client = self.client(node);
+        let mut client = self.client(node)?;
         let answer = tokio::time::timeout(DESCRIBE_LIMIT, client.describe(request)).await;
         let answer = answer.map_err(|_| PeerError::Timeout(DESCRIBE_LIMIT))??.into_inner();
         let info = answer.info.unwrap_or_default();

@@ -10,6 +10,7 @@ mod repair;
 pub(crate) mod status;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dfs_proto::name::{FilePath, UserName};
 use dfs_proto::protocol::NodeRef;
@@ -23,8 +24,11 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::auth::{Auth, LoginError, Principal, TOKEN_LIFE};
+use crate::connections::Caller;
 use crate::heal::Healer;
 use crate::node::Node;
+use crate::telemetry::labels::Limit;
+use crate::telemetry::limit_hit;
 pub(crate) use peer::PeerApi;
 
 #[cfg(any(test, fuzzing))]
@@ -42,6 +46,8 @@ pub(crate) struct Api {
     pub(crate) node: Arc<Node>,
     pub(crate) healer: Arc<Healer>,
     pub(crate) auth: Arc<Auth>,
+    /// How long the next message of a PutChunk may take.
+    pub(crate) put_idle: Duration,
     /// Set at the end of the drain: answers that still wait for their clients end then.
     pub(crate) stop: CancellationToken,
 }
@@ -71,19 +77,37 @@ fn batch<T>(field: &'static str, entries: &[T]) -> Result<(), Malformed> {
     }
 }
 
+/// Whether or not there is such a user, and whatever the password is.
+fn too_many_failures(wait: Duration) -> Status {
+    limit_hit(Limit::FailedLogins);
+    let seconds = wait.as_secs() + 1;
+    let text = format!("too many logins have failed; try again in {seconds} s");
+    Reason::Overloaded.status_with(text, &[("retry_after_seconds", seconds.to_string())])
+}
+
 #[tonic::async_trait]
 impl DfsService for Api {
     async fn authenticate(
         &self,
         request: Request<pb::AuthenticateRequest>,
     ) -> Answer<pb::AuthenticateResponse> {
+        let from = request.extensions().get::<Caller>().map(Caller::address);
         let pb::AuthenticateRequest { user, password } = request.into_inner();
         // What was typed as a name may be a password: only what can be a name is logged.
         let name = UserName::new(&*user).ok();
+        if let Some(from) = from {
+            self.auth.failures.allow(&user, from).map_err(too_many_failures)?;
+        }
+        let offered = user.clone();
         let token = self.auth.login(user, password).await.inspect_err(|error| {
             let user = name.as_ref().map(UserName::as_str);
             tracing::info!(user, %error, "a login failed");
         });
+        match (&token, from) {
+            (Ok(_), Some(from)) => self.auth.failures.succeeded(&offered, from),
+            (Err(LoginError::Refused), Some(from)) => self.auth.failures.failed(&offered, from),
+            _ => {}
+        }
         let token = token.map_err(|error| match error {
             LoginError::Refused => Reason::InvalidCredentials.status(INVALID_CREDENTIALS),
             LoginError::Overloaded => Reason::Overloaded.status(error.to_string()),

@@ -1,7 +1,5 @@
 //! `PutChunk`: headers and blocks in, one answer at the end.
 
-use std::time::Duration;
-
 use dfs_proto::digest::Crc32c;
 use dfs_proto::name::UserName;
 use dfs_proto::wire::convert::{self, Malformed};
@@ -14,18 +12,19 @@ use tonic::{Response, Status, Streaming};
 use super::{Answer, Api, answer, status};
 use crate::node::put::{Announced, Outcome, Putting};
 
-/// A stream that brings nothing for this long has failed.
-const MAX_IDLE: Duration = Duration::from_secs(30);
-
 pub(super) async fn put_chunk(
     api: &Api,
     user: UserName,
     mut stream: Streaming<pb::PutChunkRequest>,
 ) -> Answer<pb::PutChunkResponse> {
     let mut putting = api.node.start_put(user);
+    let idle = api.put_idle;
     loop {
-        let next = timeout(MAX_IDLE, stream.message()).await;
-        let next = next.map_err(|_| Reason::StreamIdle.status("no message for 30 s"))?;
+        // Of the whole message: who sends one byte a second brings none.
+        let next = timeout(idle, stream.message()).await;
+        let next = next.map_err(|_| {
+            Reason::StreamIdle.status(format!("no whole message for {} s", idle.as_secs()))
+        })?;
         match next? {
             Some(request) => take(&mut putting, request).await?,
             None => break,

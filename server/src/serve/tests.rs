@@ -1,5 +1,6 @@
 use super::*;
 use crate::config::HealSettings;
+use crate::identity::replace_file;
 use crate::node::known::Meeting;
 use dfs_proto::chunk::ChunkId;
 use dfs_proto::digest::{Crc32c, Md5Digest};
@@ -47,13 +48,15 @@ async fn start(position: NodeId, others: SocketAddr) -> Running {
         peers: NodeId::ALL.map(|_| others.to_string()),
         cluster_secret_file: dir.path().join("secret"),
         admin_listen: None,
+        tls: None,
         insecure: false,
+        limits: LimitSettings::default(),
         prune_grace: Duration::from_secs(900),
         staging_ttl: Duration::from_secs(86_400),
         disk_reserve: None,
         healing: HealSettings::default(),
     };
-    std::fs::write(&config.cluster_secret_file, "0123456789abcdef\n").unwrap();
+    replace_file(&config.cluster_secret_file, b"0123456789abcdef\n").unwrap();
     let mut users = Users::load_or_empty(&config.users_file).unwrap();
     users.add(UserName::new("alice").unwrap(), PASSWORD).unwrap();
     users.save().unwrap();
@@ -293,7 +296,8 @@ async fn a_node_that_rejoins_records_whom_it_meets() {
     let own = start(NodeId::N1, nobody()).await;
     let identity = own.node.identity();
     let addresses = NodeId::ALL.map(|_| other.address.to_string());
-    let peers = Peers::new(identity.clone(), &addresses, "0123456789abcdef").unwrap();
+    let peers =
+        Peers::new(identity.clone(), Dial::new(&addresses, None), "0123456789abcdef").unwrap();
     let settings = HealSettings::default();
     let healer = Healer::new(Arc::clone(&own.node), peers, settings, Duration::from_secs(60));
     let (event, _) = healer.introduce(NodeId::N2).await;

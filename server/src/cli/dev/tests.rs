@@ -3,7 +3,7 @@ use crate::password::HashMemory;
 use std::os::unix::fs::PermissionsExt;
 
 fn args(dir: &Path) -> DevArgs {
-    DevArgs { dir: dir.to_owned(), base_port: 20101, init_only: true }
+    DevArgs { dir: dir.to_owned(), base_port: 20101, init_only: true, tls: false }
 }
 
 #[test]
