@@ -10,5 +10,8 @@ if [[ -n ${DFS_SEED:-} ]]; then
     export DFS_TEST_SEED=$DFS_SEED
 fi
 cargo test --release --locked -p dfs-tests --test long -- --nocapture "$@"
+# Ten thousand connections that ask for nothing, and floods.
+DFS_CONNECTIONS=${DFS_CONNECTIONS:-10000} \
+    cargo test --release --locked -p dfs-tests --test scenarios attacks -- --nocapture
 cargo test --release --locked -p dfs-proto -- --ignored
 DFS_SEEDS=${DFS_SEEDS:-1000000} cargo test --release --locked -p dfs-proto --test cluster promises

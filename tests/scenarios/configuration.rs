@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use harness::Cluster;
@@ -238,4 +239,43 @@ fn wrong_arguments_are_refused() {
         let (status, said) = cluster.dfsd(args.iter().copied());
         assert_eq!(status.code(), Some(2), "{said}");
     }
+}
+
+#[test]
+fn what_a_node_writes_is_for_its_owner_only() {
+    let cluster = cluster();
+    cluster.put("small", "x");
+    cluster.put("large", harness::content::noise(1, 1_000_000));
+    let mut dirs = vec![cluster.data_dir(1)];
+    let mut seen = 0;
+    while let Some(path) = dirs.pop() {
+        let about = fs::symlink_metadata(&path).expect("it is there");
+        assert_eq!(about.permissions().mode() & 0o077, 0, "{}", path.display());
+        if about.is_dir() {
+            let entries = fs::read_dir(&path).expect("a directory");
+            dirs.extend(entries.map(|entry| entry.expect("an entry").path()));
+        }
+        seen += 1;
+    }
+    assert!(seen > 10, "the index and a chunk file are among them");
+}
+
+#[test]
+fn a_node_does_not_start_with_secrets_that_others_can_read() {
+    let cluster = Cluster::written(PROGRAMS);
+    let config = cluster.node_config(1);
+    let config = config.to_str().expect("UTF-8");
+    for name in ["cluster.secret", "users.yaml"] {
+        let path = cluster.dir().join(name);
+        let open = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode));
+        open(0o644).expect("it is ours");
+        for command in ["serve", "check"] {
+            let (status, said) = cluster.dfsd([command, "--config", config]);
+            assert_eq!(status.code(), Some(2), "{command}: {said}");
+            assert!(said.contains(name) && said.contains("chmod 600"), "{command}: {said}");
+        }
+        open(0o600).expect("it is ours");
+    }
+    let (status, said) = cluster.dfsd(["check", "--config", config]);
+    assert!(status.success(), "{said}");
 }

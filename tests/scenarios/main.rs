@@ -8,7 +8,7 @@
 //! only read ([`recovery`]), nodes that neither
 //! answer nor refuse ([`stalls`]), clients in each other's way or gone ([`races`], [`interruptions`],
 //! [`resumption`], [`crowd`]), who may do what
-//! ([`accounts`], [`api`], [`paths`], [`configuration`]), and what it costs ([`memory`]).
+//! ([`accounts`], [`api`], [`paths`], [`configuration`], [`encryption`], [`attacks`]), and what it costs ([`memory`]).
 //! [`tidy`] reads the sources.
 
 mod placement;
@@ -58,6 +58,10 @@ mod api;
 mod paths;
 
 mod configuration;
+
+mod encryption;
+
+mod attacks;
 
 mod memory;
 
