@@ -22,6 +22,8 @@ use crate::PROGRAMS;
 const TARGET: usize = 1;
 /// More than it needs for a usual load, and less than what grows with every connection.
 const MAX_MEMORY_KIB: u64 = 400 << 10;
+/// No attack goes on for longer, even if something else fails.
+const LONG: Duration = Duration::from_secs(120);
 /// What every HTTP/2 connection begins with.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The beginning of a handshake.
@@ -89,7 +91,8 @@ async fn connect_from(number: usize, to: SocketAddr) -> Option<TcpStream> {
 /// send a byte a second. Opens new ones for those that are closed, until `done`.
 async fn crowd(to: SocketAddr, count: usize, opened: &AtomicUsize, done: &AtomicBool) {
     let mut open: Vec<Option<TcpStream>> = (0..count).map(|_| None).collect();
-    while !done.load(Ordering::Relaxed) {
+    let started = Instant::now();
+    while !done.load(Ordering::Relaxed) && started.elapsed() < LONG {
         for (number, slot) in open.iter_mut().enumerate() {
             if done.load(Ordering::Relaxed) {
                 return;
@@ -229,12 +232,12 @@ fn floods_of_calls_and_bad_frames_keep_nobody_out() {
     let cluster = Cluster::start(PROGRAMS);
     let to = cluster.address(TARGET);
     Seen::by_honest_client(&cluster, 5).tell("before");
-    let done = AtomicBool::new(false);
+    let (done, started) = (AtomicBool::new(false), Instant::now());
     std::thread::scope(|scope| {
         scope.spawn(|| {
             block_on(async {
                 for seed in 0.. {
-                    if done.load(Ordering::Relaxed) {
+                    if done.load(Ordering::Relaxed) || started.elapsed() > LONG {
                         return;
                     }
                     let resets = (0..4).map(|_| tokio::spawn(reset_rapidly(to, 2000)));
