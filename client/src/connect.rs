@@ -14,7 +14,7 @@ use dfs_proto::identity::Identity;
 use dfs_proto::name::{ClusterName, FilePath, UserName};
 use dfs_proto::placement::NodeId;
 use dfs_proto::wire::pb::dfs_service_client::DfsServiceClient;
-use dfs_proto::wire::status::Reason;
+use dfs_proto::wire::status::{Reason, request_id};
 use dfs_proto::wire::{
     CONNECTION_WINDOW_BYTES, MAX_MESSAGE_BYTES, STREAM_WINDOW_BYTES, convert, pb,
 };
@@ -25,6 +25,7 @@ use tonic::{Code, Request, Response, Status};
 
 use crate::error::{Cause, NodeError};
 use crate::tls::{self, Tls};
+use crate::trace;
 
 /// Limit for a connection, as users of the original expect.
 pub(crate) const CONNECT_LIMIT: Duration = Duration::from_secs(1);
@@ -89,6 +90,7 @@ impl Session {
     pub(crate) fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         request.metadata_mut().insert("authorization", self.bearer.clone());
+        name(&mut request);
         request
     }
 
@@ -223,6 +225,8 @@ impl Node {
             user: self.credentials.user.as_str().to_owned(),
             password: self.credentials.password.clone(),
         };
+        let mut request = Request::new(request);
+        name(&mut request);
         let answer = within(AUTHENTICATE_LIMIT, "the login", client.authenticate(request)).await;
         let answer = answer.map_err(|cause| self.first_answer(cause))?;
         let answer = answer.into_inner();
@@ -366,6 +370,13 @@ fn config_of(tls: &Tls) -> ClientTlsConfig {
     }
 }
 
+/// Names a request after the operation that it is part of.
+fn name<T>(request: &mut Request<T>) {
+    if let Some(name) = trace::current().and_then(|name| name.as_str().parse().ok()) {
+        request.metadata_mut().insert("x-request-id", name);
+    }
+}
+
 /// Waits for an answer until the limit.
 pub(crate) async fn within<R>(
     limit: Duration,
@@ -385,6 +396,11 @@ pub(crate) fn cause(status: &Status, what: &'static str, limit: Duration) -> Cau
     match (reason, status.code()) {
         (Some(Reason::InvalidCredentials), _) => Cause::Credentials,
         (Some(Reason::NodeRejoining), _) => Cause::Rejoining,
+        // A fault in the node: its log has more under this name.
+        (Some(Reason::Internal), _) => {
+            let id = request_id(status).unwrap_or_default();
+            Cause::Refused { reason, message: format!("{} (request {id})", status.message()) }
+        }
         (Some(_), _) => Cause::Refused { reason, message: status.message().to_owned() },
         (None, Code::DeadlineExceeded) => Cause::Timeout { what, seconds: limit.as_secs() },
         (None, Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled) => {

@@ -7,12 +7,14 @@ use std::future::Future;
 
 use tokio::sync::{mpsc, oneshot};
 
+use crate::trace::{Name, current, under};
+
 /// Requests that may wait in a lane before its callers have to.
 const QUEUE: usize = 4096;
 
 /// Sends requests `Q`, each answered by an `A`, in batches.
 pub(crate) struct Lane<Q, A> {
-    queue: mpsc::Sender<(Q, oneshot::Sender<A>)>,
+    queue: mpsc::Sender<(Q, Option<Name>, oneshot::Sender<A>)>,
 }
 
 impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
@@ -23,7 +25,7 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
         F: Fn(Vec<Q>) -> Fut + Send + 'static,
         Fut: Future<Output = Vec<A>> + Send,
     {
-        let (queue, mut waiting) = mpsc::channel::<(Q, oneshot::Sender<A>)>(QUEUE);
+        let (queue, mut waiting) = mpsc::channel::<(Q, Option<Name>, oneshot::Sender<A>)>(QUEUE);
         tokio::spawn(async move {
             let mut next = None;
             loop {
@@ -35,7 +37,8 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
                     },
                 };
                 let mut load = weight(&first.0);
-                let (mut requests, mut callers) = (vec![first.0], vec![first.1]);
+                let name = first.1.unwrap_or_else(Name::new);
+                let (mut requests, mut callers) = (vec![first.0], vec![first.2]);
                 while let Ok(more) = waiting.try_recv() {
                     load += weight(&more.0);
                     if load > limit {
@@ -43,9 +46,9 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
                         break;
                     }
                     requests.push(more.0);
-                    callers.push(more.1);
+                    callers.push(more.2);
                 }
-                for (caller, answer) in callers.into_iter().zip(send(requests).await) {
+                for (caller, answer) in callers.into_iter().zip(under(name, send(requests)).await) {
                     // A caller that went away needs no answer.
                     let _ = caller.send(answer);
                 }
@@ -57,7 +60,7 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
     /// Sends one request; `None` if the lane has ended.
     pub(crate) async fn request(&self, request: Q) -> Option<A> {
         let (caller, answer) = oneshot::channel();
-        self.queue.send((request, caller)).await.ok()?;
+        self.queue.send((request, current(), caller)).await.ok()?;
         answer.await.ok()
     }
 }

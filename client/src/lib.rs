@@ -31,6 +31,8 @@ mod error;
 
 mod random;
 
+mod trace;
+
 mod stop;
 
 mod connect;
@@ -153,7 +155,7 @@ impl Client {
         path: FilePath,
         options: PutOptions,
     ) -> Result<PutReport, Error> {
-        put::put(&self.nodes, path, Input::File(local), options).await
+        trace::operation(put::put(&self.nodes, path, Input::File(local), options)).await
     }
 
     /// Stores bytes under `path`; else like [`Client::put`].
@@ -163,7 +165,7 @@ impl Client {
         content: Bytes,
         options: PutOptions,
     ) -> Result<PutReport, Error> {
-        put::put(&self.nodes, path, Input::Bytes(content), options).await
+        trace::operation(put::put(&self.nodes, path, Input::Bytes(content), options)).await
     }
 
     /// Stores what `stream` yields under `path`; else like [`Client::put`]. The stream is
@@ -174,7 +176,7 @@ impl Client {
         stream: Box<dyn std::io::Read + Send>,
         options: PutOptions,
     ) -> Result<PutReport, Error> {
-        put::put(&self.nodes, path, Input::Stream(stream), options).await
+        trace::operation(put::put(&self.nodes, path, Input::Stream(stream), options)).await
     }
 
     /// Reads `path` into a local file, which appears whole or not at all.
@@ -188,7 +190,7 @@ impl Client {
         local: &Path,
         options: GetOptions,
     ) -> Result<GetReport, Error> {
-        get::get(&self.nodes, path, Output::File(local), options).await
+        trace::operation(get::get(&self.nodes, path, Output::File(local), options)).await
     }
 
     /// Reads `path` into a stream, in order. After an error some of it may have been written.
@@ -198,7 +200,7 @@ impl Client {
         stream: Box<dyn std::io::Write + Send>,
         options: GetOptions,
     ) -> Result<GetReport, Error> {
-        get::get(&self.nodes, path, Output::Stream(stream), options).await
+        trace::operation(get::get(&self.nodes, path, Output::Stream(stream), options)).await
     }
 
     /// Lists the files whose paths start with `prefix`. With `full`, manifests are listed too.
@@ -208,12 +210,12 @@ impl Client {
 
     /// Tells what all reachable nodes know of `path`.
     pub async fn stat(&self, path: &FilePath) -> Result<PathState, Error> {
-        list::stat(&self.nodes, path).await
+        trace::operation(list::stat(&self.nodes, path)).await
     }
 
     /// Removes `path`. [`Error::NotFound`] if there is no such file.
     pub async fn remove(&self, path: FilePath, cancel: &CancellationToken) -> Result<(), Error> {
-        remove::remove(&self.nodes, path, cancel).await
+        trace::operation(remove::remove(&self.nodes, path, cancel)).await
     }
 
     /// Reads every file whose path starts with `prefix` through both pairs of opposite nodes and
@@ -224,7 +226,7 @@ impl Client {
         options: VerifyOptions,
         each: impl FnMut(&Verified),
     ) -> Result<VerifyReport, Error> {
-        verify::verify(&self.nodes, prefix, options, each).await
+        trace::operation(verify::verify(&self.nodes, prefix, options, each)).await
     }
 
     /// Repairs the files whose paths start with `prefix`: brings the newest versions to all
@@ -235,12 +237,12 @@ impl Client {
         options: RepairOptions,
         tell: impl FnMut(RepairNews<'_>),
     ) -> Result<RepairReport, Error> {
-        repair::repair(&self.nodes, prefix, options, tell).await
+        trace::operation(repair::repair(&self.nodes, prefix, options, tell)).await
     }
 
     /// Asks the four nodes how they are.
     pub async fn node_info(&self) -> PerNode<Result<NodeInfo, NodeError>> {
-        info::info(&self.nodes).await
+        trace::operation(info::info(&self.nodes)).await
     }
 
     /// Gives what goes on behind (confirmations, the fourth node's commit, clean-up) up to a

@@ -13,6 +13,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use crate::error::{Cause, Error, NodeError, Operation};
 use crate::nodes::Nodes;
+use crate::trace;
 
 /// Entries asked for at once.
 const PAGE: i32 = 2000;
@@ -32,6 +33,7 @@ pub struct Lister {
     asked: Vec<NodeId>,
     next_page: [String; 4],
     errors: Vec<NodeError>,
+    name: trace::Name,
 }
 
 impl Lister {
@@ -45,6 +47,7 @@ impl Lister {
             asked: Vec::new(),
             next_page: Default::default(),
             errors: Vec::new(),
+            name: trace::current().unwrap_or_else(trace::Name::new),
         }
     }
 
@@ -57,7 +60,7 @@ impl Lister {
             for id in self.merge.wants() {
                 if !self.asked.contains(&id) {
                     self.asked.push(id);
-                    self.open.push(self.ask(id));
+                    self.open.push(Box::pin(trace::under(self.name.clone(), self.ask(id))));
                 }
             }
             let Some((id, page)) = self.open.next().await else {

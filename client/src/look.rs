@@ -18,6 +18,7 @@ use tonic::Streaming;
 use crate::connect::{Node, PROGRESS_LIMIT, UNARY_LIMIT, within};
 use crate::error::{Cause, NodeError};
 use crate::nodes::Nodes;
+use crate::trace::carried;
 use crate::upload::Traffic;
 
 /// A chunk up to this length comes with the first answer, in bytes: a file four times as long
@@ -142,7 +143,9 @@ impl Look {
                 }
                 Effect::Confirm(id, tag) => {
                     let (member, path) = (self.nodes.get(id).clone(), self.path.clone());
-                    self.nodes.background().spawn(async move { member.confirm(&path, tag).await });
+                    self.nodes
+                        .background()
+                        .spawn(carried(async move { member.confirm(&path, tag).await }));
                 }
                 Effect::Finish(end) => outcome = Some(end),
             }

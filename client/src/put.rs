@@ -24,6 +24,7 @@ use crate::note::{Before, Note, Subject};
 use crate::random::random;
 use crate::source::{Source, Sums, shown};
 use crate::stop::{Stop, Stopped};
+use crate::trace::carried;
 use crate::upload::{Known, PASSES, Progress, Traffic, Upload, query};
 
 /// A chunk of a file of up to this length is one block: there is nothing to go on with, in bytes.
@@ -150,7 +151,7 @@ async fn go_on(
 fn discard(nodes: &Arc<Nodes>, path: &FilePath, upload: UploadId) {
     for id in NodeId::ALL {
         let (member, path) = (nodes.get(id).clone(), path.clone());
-        nodes.background().spawn(async move { member.discard(&path, upload).await });
+        nodes.background().spawn(carried(async move { member.discard(&path, upload).await }));
     }
 }
 
@@ -293,15 +294,15 @@ impl Run {
                         continue;
                     }
                     let (member, upload) = (self.nodes.get(id).clone(), self.upload.clone());
-                    self.nodes.background().spawn(async move {
+                    self.nodes.background().spawn(carried(async move {
                         member.discard(&upload.path, upload.id).await;
-                    });
+                    }));
                 }
                 Effect::Confirm(id, tag) => {
                     let (member, upload) = (self.nodes.get(id).clone(), self.upload.clone());
-                    self.nodes.background().spawn(async move {
+                    self.nodes.background().spawn(carried(async move {
                         member.confirm(&upload.path, tag).await;
-                    });
+                    }));
                 }
                 Effect::ReportSkew(id, ms) => {
                     self.nodes.get(id).node().notify(Notice::Skew(id, ms));
@@ -376,7 +377,7 @@ impl Run {
                     elapsed: Duration::ZERO,
                 };
                 let tracker = self.nodes.background().clone();
-                tracker.spawn(self.finish_behind());
+                tracker.spawn(carried(self.finish_behind()));
                 Ok(report)
             }
             Outcome::Unknown => Err(Error::Unknown { operation, path, nodes }),

@@ -15,6 +15,7 @@ use crate::error::{Error, NodeError, Operation};
 use crate::nodes::Nodes;
 use crate::random::random;
 use crate::stop::{Stop, Stopped};
+use crate::trace::carried;
 
 pub(crate) async fn remove(
     nodes: &Arc<Nodes>,
@@ -94,7 +95,9 @@ impl Run {
                 }
                 Effect::Read(read::Effect::Confirm(id, tag)) | Effect::Confirm(id, tag) => {
                     let (member, path) = (self.nodes.get(id).clone(), self.path.clone());
-                    self.nodes.background().spawn(async move { member.confirm(&path, tag).await });
+                    self.nodes
+                        .background()
+                        .spawn(carried(async move { member.confirm(&path, tag).await }));
                 }
                 Effect::Finish(end) => outcome = Some(end),
                 Effect::Read(read::Effect::Finish(_)) => {}
@@ -109,7 +112,7 @@ impl Run {
         match outcome {
             Outcome::Removed => {
                 let tracker = self.nodes.background().clone();
-                tracker.spawn(self.finish_behind());
+                tracker.spawn(carried(self.finish_behind()));
                 Ok(())
             }
             Outcome::NotFound => Err(Error::NotFound { path }),

@@ -17,6 +17,7 @@ use crate::error::{Cause, Error, NodeError};
 use crate::nodes::Nodes;
 use crate::partial::Prefix;
 use crate::sink::Place;
+use crate::trace::carried;
 use crate::upload::{Progress, Traffic};
 
 /// Limit for a node's own check of a chunk.
@@ -171,14 +172,14 @@ impl Transfer<'_> {
             chunks: ChunkSet::EMPTY.with(chunk).mask().into(),
         };
         let member = self.nodes.get(id).clone();
-        self.nodes.background().spawn(async move {
+        self.nodes.background().spawn(carried(async move {
             // Not a unary call like others: it reads a whole chunk, and a node that takes long
             // for that is not to be left out.
             let Ok(session) = member.node().session().await else { return };
             let mut client = session.client();
             let check = client.check_chunks(session.request(request));
             let _ = within(CHECK_LIMIT, "CheckChunks", check).await;
-        });
+        }));
     }
 }
 

@@ -264,6 +264,8 @@ async fn serve(
         () = poison.tripped() => Ok(()),
     };
     ending.cancel();
+    // Before anything is refused: who asks first goes elsewhere.
+    set_health(&health, ServingStatus::NotServing).await;
     drained.cancel();
     let outcome = match (stale.get(), poison.is_tripped()) {
         (Some(stale), _) => Err(stale.clone().into()),
@@ -275,7 +277,6 @@ async fn serve(
         return outcome;
     }
     tracing::info!(node = %node.position(), "stopping");
-    set_health(&health, ServingStatus::NotServing).await;
     if tokio::time::timeout(DRAIN, server).await.is_err() {
         tracing::warn!("some requests did not end in time and are cut off");
     }

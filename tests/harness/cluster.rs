@@ -234,6 +234,11 @@ impl Cluster {
         self.ports.address(node)
     }
 
+    /// Where a node's metrics and status page are.
+    pub fn admin_address(&self, node: usize) -> SocketAddr {
+        self.ports.admin_address(node)
+    }
+
     /// Where the four nodes listen.
     pub fn addresses(&self) -> [SocketAddr; 4] {
         NODES.map(|node| self.address(node))

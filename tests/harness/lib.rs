@@ -30,6 +30,8 @@ pub mod proxy;
 
 pub mod api;
 
+pub mod admin;
+
 pub mod cluster;
 
 pub mod mount;

@@ -47,6 +47,12 @@ impl Ports {
         let step = u16::try_from(position - 1).expect("1..4");
         (Ipv4Addr::LOCALHOST, self.base + step).into()
     }
+
+    /// Where its metrics and status page are.
+    pub(crate) fn admin_address(&self, position: usize) -> SocketAddr {
+        let address = self.address(position);
+        (address.ip(), address.port() + ADMIN_OFFSET).into()
+    }
 }
 
 fn ports_of(base: u16) -> impl Iterator<Item = u16> {

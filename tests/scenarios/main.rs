@@ -8,7 +8,8 @@
 //! only read ([`recovery`]), nodes that neither
 //! answer nor refuse ([`stalls`]), clients in each other's way or gone ([`races`], [`interruptions`],
 //! [`resumption`], [`crowd`]), who may do what
-//! ([`accounts`], [`api`], [`paths`], [`configuration`], [`encryption`], [`attacks`]), and what it costs ([`memory`]).
+//! ([`accounts`], [`api`], [`paths`], [`configuration`], [`encryption`], [`attacks`]), what an
+//! operator sees ([`seeing`]), and what it costs ([`memory`]).
 //! [`tidy`] reads the sources.
 
 mod placement;
@@ -62,6 +63,8 @@ mod configuration;
 mod encryption;
 
 mod attacks;
+
+mod seeing;
 
 mod memory;
 

@@ -50,6 +50,25 @@ fn wait_until_whole(cluster: &Cluster, node: usize) {
     });
 }
 
+/// Whoever asks a node whether it serves is told that it does not.
+fn says_that_it_does_not_serve(cluster: &Cluster, node: usize) {
+    use tonic_health::pb::health_check_response::ServingStatus;
+    use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+    let ready = harness::admin::get(cluster.admin_address(node), "/readyz");
+    assert_eq!((ready.status, ready.body.as_str()), (503, "not ready: it is rejoining\n"));
+    let metrics = harness::admin::get(cluster.admin_address(node), "/metrics").body;
+    assert!(metrics.contains("\ndfs_rejoining 1\n"), "{metrics}");
+    assert!(metrics.contains("\ndfs_ready 0\n"), "{metrics}");
+    harness::api::block_on(async {
+        let mut health = HealthClient::new(harness::api::connect(cluster.address(node)).await);
+        for service in ["", "dfs.v1.DfsService", "dfs.v1.PeerService"] {
+            let request = HealthCheckRequest { service: service.to_owned() };
+            let answer = health.check(request).await.expect("an answer").into_inner();
+            assert_eq!(answer.status(), ServingStatus::NotServing, "{service:?}");
+        }
+    });
+}
+
 #[test]
 fn a_node_with_an_empty_disk_counts_only_when_it_knows_what_the_others_know() {
     let mut cluster = written().started();
@@ -76,6 +95,7 @@ fn a_node_with_an_empty_disk_counts_only_when_it_knows_what_the_others_know() {
     assert!(made.success(), "{text}");
     cluster.start_node(2);
     assert_eq!(status(&cluster, 2)["status"], "rejoining");
+    says_that_it_does_not_serve(&cluster, 2);
     // It is the one node that may be away: everything works, nothing rests on it.
     let put = cluster.file("during", noise(5, LARGE));
     let put = put.to_str().expect("a plain path");

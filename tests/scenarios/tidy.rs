@@ -133,6 +133,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
             &["connect", "source", "sink"],
             &["partial", "note"],
             &["error"],
+            &["trace"],
             &["config", "random", "locked", "stop"],
             &["tls"],
         ],

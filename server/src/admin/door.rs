@@ -202,6 +202,30 @@ mod tests {
         assert!(!is_cross_site(&HeaderMap::new()), "no browser");
     }
 
+    #[tokio::test]
+    async fn off_the_loopback_a_password_is_needed() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut users = crate::users::Users::load_or_empty(&dir.path().join("users")).unwrap();
+        users.add(UserName::new("alice").unwrap(), "right").unwrap();
+        let auth = Arc::new(Auth::new(users, "the secret of the cluster"));
+        let from = IpAddr::from([10, 0, 0, 7]);
+        let door = Door::new(false, Arc::clone(&auth));
+        let of = |password: &str| {
+            let encoded = BASE64_STANDARD.encode(format!("alice:{password}"));
+            let basic = format!("Basic {encoded}");
+            headers(&[("host", "dfs1.example:11001"), ("authorization", &basic)])
+        };
+        assert_eq!(door.admit(&HeaderMap::new(), from).await, Err(Refusal::Credentials));
+        assert_eq!(door.admit(&of("wrong"), from).await, Err(Refusal::Credentials));
+        assert_eq!(door.admit(&of("right"), from).await, Ok(()));
+        assert_eq!(door.good().len(), 1, "and is remembered");
+        assert_eq!(door.admit(&of("right"), from).await, Ok(()));
+        assert_eq!(door.admit(&of("wrong"), from).await, Err(Refusal::Credentials));
+        let local = Door::new(true, auth);
+        assert_eq!(local.admit(&of("right"), from).await, Err(Refusal::Host));
+        assert_eq!(local.admit(&headers(&[("host", "localhost:1")]), from).await, Ok(()));
+    }
+
     #[test]
     fn credentials_are_read_as_they_are_written() {
         let of = |value: &str| basic(&headers(&[("authorization", value)]));

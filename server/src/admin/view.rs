@@ -196,7 +196,7 @@ impl Status {
 
 fn node_status(facts: &Facts, id: NodeId) -> NodeStatus {
     let (state, note, report) = match &facts.reports[id.index()] {
-        Err(error) => (State::Down, Some(error.to_string()), None),
+        Err(error) => (State::Down, Some(format!("not reached: {error}")), None),
         Ok(report) => {
             let note = (!report.rejoin.is_empty()).then(|| report.rejoin.clone());
             let state = match (report.identity.rejoining, &note) {
@@ -309,8 +309,12 @@ fn verdict(
         }
         (_, Some(_)) => (Level::Good, "All four nodes are up and every file is whole.".to_owned()),
     };
-    let harmless = losses.iter().filter(|loss| loss.is_harmless());
-    let harmless: Vec<String> = harmless.map(|loss| names(&loss.nodes)).collect();
+    let harmless: Vec<&Loss> = losses.iter().filter(|loss| loss.is_harmless()).collect();
+    let singles = harmless.iter().take_while(|loss| loss.nodes.len() == 1).count();
+    let any = (singles == NodeId::ALL.len()).then(|| "any one node".to_owned());
+    let named = harmless.iter().skip(if any.is_some() { singles } else { 0 });
+    let harmless: Vec<String> =
+        any.into_iter().chain(named.map(|loss| names(&loss.nodes))).collect();
     let text = match (census, &harmless[..]) {
         (None, _) => "What may fail next without loss is unknown.".to_owned(),
         (Some(_), []) => "No further node may fail.".to_owned(),

@@ -225,6 +225,21 @@ async fn health_and_reflection_are_public_and_the_rest_is_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_stops_says_first_that_it_does_not_serve() {
+    let running = start(NodeId::N1, nobody()).await;
+    let request = HealthCheckRequest { service: "dfs.v1.DfsService".to_owned() };
+    let mut health = HealthClient::new(running.channel().await);
+    let mut watch = health.watch(request).await.unwrap().into_inner();
+    assert_eq!(watch.next().await.unwrap().unwrap().status, ServingStatus::Serving as i32);
+    running.stop.cancel();
+    let told = tokio::time::timeout(Duration::from_secs(5), watch.next()).await;
+    let told = told.expect("it says so at once").unwrap().unwrap();
+    assert_eq!(told.status, ServingStatus::NotServing as i32);
+    drop(watch);
+    running.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_poisoned_node_ends_with_an_error() {
     let running = start(NodeId::N1, nobody()).await;
     running.poison.trip("on purpose");
