@@ -125,12 +125,39 @@ fn a_data_directory_of_another_node_or_cluster_is_refused() {
     assert_refused(&cluster, "cluster", &serve, &["dfs1", "another-cluster"]);
     replace(&config, &good);
 
+    let if_needed = ["init", "--if-needed", "--config", &path];
+    set_key(&config, "data_dir", "dfs2");
+    assert_refused(&cluster, "init of another's", &if_needed, &["dfs2", "node 2"]);
+    replace(&config, &good);
+
     set_key(&config, "data_dir", "nowhere");
     assert_refused(&cluster, "no directory", &serve, &["nowhere", "dfsd init"]);
     replace(&config, &good);
 
     // A directory with something in it is not made into a data directory.
     assert_refused(&cluster, "init", &["init", "--config", &path], &["dfs1"]);
+}
+
+#[test]
+fn a_start_in_a_container_makes_the_data_directory_once() {
+    let cluster = Cluster::written(PROGRAMS);
+    let config = cluster.node_config(1);
+    let path = config.to_str().expect("UTF-8").to_owned();
+    let if_needed = ["init", "--if-needed", "--config", &path];
+    let identity = |dir: &str| fs::read(cluster.data_dir(1).with_file_name(dir).join("identity"));
+
+    let before = identity("dfs1").expect("dfsd dev made it");
+    let (done, said) = cluster.dfsd(if_needed);
+    assert!(done.success() && said.contains("already"), "{said}");
+    assert_eq!(identity("dfs1").expect("it stays"), before);
+
+    set_key(&config, "data_dir", "new");
+    let (done, said) = cluster.dfsd(if_needed);
+    assert!(done.success() && said.contains("initialised"), "{said}");
+    let made = identity("new").expect("it was made");
+    let (done, said) = cluster.dfsd(if_needed);
+    assert!(done.success() && said.contains("already"), "{said}");
+    assert_eq!(identity("new").expect("it stays"), made);
 }
 
 #[test]

@@ -1,23 +1,41 @@
 //! `dfsd init`: the first life of a node of a new cluster. A disk that another node remembers
 //! is no new one: an empty directory in its place would deny files that were acknowledged.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use clap::Args;
 use dfs_proto::identity::{Boot, Identity};
 use dfs_proto::manifest::Incarnation;
 use dfs_proto::placement::NodeId;
 use dfs_proto::wire::pb;
 use futures_util::future::join_all;
 
-use super::{CliError, ConfigArgs, random, say};
+use super::{CliError, random, say};
 use crate::config::Config;
-use crate::disk::Disk;
+use crate::disk::{Disk, DiskError};
+use crate::identity::{DataDir, IdentityError};
 use crate::peers::dial::Dial;
 use crate::peers::{Peers, RecordsQuery};
 use crate::tls::Tls;
 
-pub(super) fn init(args: &ConfigArgs) -> Result<(), CliError> {
+#[derive(Args)]
+pub(super) struct InitArgs {
+    /// The node's configuration file.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Change nothing, and succeed, where the node has its data directory already: for containers,
+    /// which run this before every start.
+    #[arg(long)]
+    if_needed: bool,
+}
+
+pub(super) fn init(args: &InitArgs) -> Result<(), CliError> {
     let config = Config::load(&args.config)?;
+    if args.if_needed && is_made(&config)? {
+        say(format_args!("{} is there already", config.data_dir.display()));
+        return Ok(());
+    }
     let incarnation = Incarnation::new(random()?);
     if let Some(node) = remembered_by(&config, incarnation)? {
         return Err(CliError::Usage(format!(
@@ -35,6 +53,18 @@ pub(super) fn init(args: &ConfigArgs) -> Result<(), CliError> {
         config.cluster
     ));
     Ok(())
+}
+
+/// Whether the data directory of this node, and of no other, is there.
+fn is_made(config: &Config) -> Result<bool, DiskError> {
+    match DataDir::open(&config.data_dir) {
+        Ok(data_dir) => {
+            data_dir.identity(&config.cluster, config.node)?;
+            Ok(true)
+        }
+        Err(IdentityError::Missing(_)) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// A node that knows a former disk of this one. Those that do not answer cannot be asked, as

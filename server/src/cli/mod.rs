@@ -38,7 +38,7 @@ enum Command {
     /// Run a node.
     Serve(serve::ServeArgs),
     /// Make the data directory of a node of a new cluster.
-    Init(ConfigArgs),
+    Init(init::InitArgs),
     /// Give a node whose disk was lost, damaged or restored a new one; then serve it.
     Rejoin(rejoin::RejoinArgs),
     /// Get files out of data directories with no node running.
