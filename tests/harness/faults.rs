@@ -62,6 +62,26 @@ impl Faults {
         vars.map(|(name, value)| (name.to_owned(), value)).to_vec()
     }
 
+    /// What a node must find in its environment so that its syncs of files under `path` are
+    /// counted.
+    pub fn env_counting(&self, node: usize, path: &str) -> Vec<(String, String)> {
+        let mut env = self.env(Fault { calls: "sync", path, at: 0, does: "count" });
+        env.retain(|(name, _)| name != "FAULT_WHEN");
+        let file = self.count_file(node).display().to_string();
+        env.push(("FAULT_COUNT".to_owned(), file));
+        env
+    }
+
+    /// How many were counted so far.
+    pub fn counted(&self, node: usize) -> u64 {
+        // There is no file as long as there is nothing to count.
+        fs::metadata(self.count_file(node)).map_or(0, |about| about.len())
+    }
+
+    fn count_file(&self, node: usize) -> PathBuf {
+        self.dir.path().join(format!("count{node}"))
+    }
+
     /// Turns the faults of all nodes on or off.
     pub fn turn(&self, on: bool) {
         if on {

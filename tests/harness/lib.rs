@@ -26,6 +26,8 @@ pub mod process;
 
 pub mod ctl;
 
+mod frames;
+
 pub mod proxy;
 
 pub mod api;

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use tokio::net::TcpSocket;
 
+use crate::frames::Frames;
+
 /// What a proxy does with connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -39,6 +41,7 @@ struct State {
     open: Mutex<Vec<TcpStream>>,
     to_node: AtomicU64,
     from_node: AtomicU64,
+    calls: AtomicU64,
     /// Once so many bytes have come from the node, all is closed, as when the node dies.
     die_after: AtomicU64,
     /// Bytes per second in each direction of each connection.
@@ -56,6 +59,7 @@ impl Proxy {
             open: Mutex::new(Vec::new()),
             to_node: AtomicU64::new(0),
             from_node: AtomicU64::new(0),
+            calls: AtomicU64::new(0),
             die_after: AtomicU64::new(u64::MAX),
             pace: AtomicU64::new(u64::MAX),
             over: AtomicBool::new(false),
@@ -97,6 +101,11 @@ impl Proxy {
     /// Bytes passed on to the node so far.
     pub fn to_node(&self) -> u64 {
         self.state.to_node.load(Ordering::Relaxed)
+    }
+
+    /// Calls of the node so far; 0 where the connection is encrypted.
+    pub fn calls(&self) -> u64 {
+        self.state.calls.load(Ordering::Relaxed)
     }
 
     /// Bytes passed on from the node so far.
@@ -170,6 +179,8 @@ fn copy(
     counter: fn(&State) -> &AtomicU64,
 ) {
     let mut buffer = vec![0; 64 << 10];
+    let to_node = std::ptr::eq(counter(state), &raw const state.to_node);
+    let mut frames = Frames::default();
     while let Ok(count @ 1..) = from.read(&mut buffer) {
         while state.mode() == Mode::Hold && !state.over.load(Ordering::Relaxed) {
             std::thread::sleep(Duration::from_millis(5));
@@ -177,7 +188,7 @@ fn copy(
         let started = Instant::now();
         let is_lost = match state.mode() {
             Mode::Swallow => true,
-            Mode::Mute => std::ptr::eq(counter(state), &raw const state.from_node),
+            Mode::Mute => !to_node,
             Mode::Forward | Mode::Close | Mode::Hold => false,
         };
         if is_lost {
@@ -185,6 +196,9 @@ fn copy(
         }
         // Counted first: who has seen the bytes sees them counted.
         counter(state).fetch_add(count as u64, Ordering::Relaxed);
+        if to_node {
+            state.calls.fetch_add(frames.take(&buffer[..count]), Ordering::Relaxed);
+        }
         if to.write_all(&buffer[..count]).is_err() {
             break;
         }

@@ -9,7 +9,7 @@
 //! answer nor refuse ([`stalls`]), clients in each other's way or gone ([`races`], [`interruptions`],
 //! [`resumption`], [`crowd`]), who may do what
 //! ([`accounts`], [`api`], [`paths`], [`configuration`], [`encryption`], [`attacks`]), what an
-//! operator sees ([`seeing`]), and what it costs ([`memory`]).
+//! operator sees ([`seeing`]), and what it costs ([`memory`], [`costs`]).
 //! [`tidy`] reads the sources.
 
 mod placement;
@@ -67,6 +67,8 @@ mod attacks;
 mod seeing;
 
 mod memory;
+
+mod costs;
 
 mod tidy;
 

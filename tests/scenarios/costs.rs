@@ -1,0 +1,242 @@
+//! What fixed work costs, in things that can be counted: calls, syncs and bytes. No clock is
+//! asked, so a ceiling holds on any machine.
+//!
+//! Every cost is the least of three times, so that what a node does for itself meanwhile is not
+//! counted. All of it is done by `dfsctl`, whose logins, one for each node, are counted as well.
+
+use harness::cluster::NODES;
+use harness::content::noise;
+use harness::faults::Faults;
+use harness::mount::skipped;
+use harness::{Cluster, Proxy, wait};
+use std::fs;
+use std::time::Duration;
+
+use crate::PROGRAMS;
+
+const TIMES: u64 = 3;
+
+/// What some work cost, all nodes together.
+#[derive(Debug, Clone, Copy)]
+struct Cost {
+    calls: u64,
+    /// fsync and fdatasync; 0 where there is no C compiler.
+    syncs: u64,
+    /// Bytes over the network.
+    sent: u64,
+    received: u64,
+    /// Bytes written to disk, in whole pages; 0 where the kernel does not count them.
+    written: u64,
+}
+
+impl Cost {
+    fn minus(self, before: Self) -> Self {
+        self.by(before, |after, before| after - before)
+    }
+
+    fn by(self, other: Self, join: fn(u64, u64) -> u64) -> Self {
+        Self {
+            calls: join(self.calls, other.calls),
+            syncs: join(self.syncs, other.syncs),
+            sent: join(self.sent, other.sent),
+            received: join(self.received, other.received),
+            written: join(self.written, other.written),
+        }
+    }
+
+    /// Fails if any part of it is more than `ceiling` allows.
+    #[track_caller]
+    fn within(self, ceiling: Self) {
+        eprintln!("{self:?}\nof {ceiling:?}");
+        let parts = [
+            ("calls", self.calls, ceiling.calls),
+            ("syncs", self.syncs, ceiling.syncs),
+            ("bytes sent", self.sent, ceiling.sent),
+            ("bytes received", self.received, ceiling.received),
+            ("bytes written", self.written, ceiling.written),
+        ];
+        for (what, cost, ceiling) in parts {
+            assert!(cost <= ceiling, "{what}: {cost}, not more than {ceiling}");
+        }
+    }
+}
+
+/// A cluster that is watched.
+struct Watched {
+    cluster: Cluster,
+    proxies: [Proxy; 4],
+    config: String,
+    faults: Option<Faults>,
+}
+
+impl Watched {
+    fn start() -> Self {
+        let mut cluster = Cluster::written(PROGRAMS);
+        let faults = Faults::compile().map_err(|why| skipped("counting syncs", &why)).ok();
+        if let Some(faults) = &faults {
+            for node in NODES {
+                cluster.set_env(node, &faults.env_counting(node, "/cluster/"));
+            }
+        }
+        let cluster = cluster.started();
+        let proxies = Proxy::to_all(cluster.addresses());
+        let addresses = proxies.each_ref().map(Proxy::address);
+        let config = cluster.client_config_with("watched.yaml", addresses);
+        let config = config.to_str().expect("UTF-8").to_owned();
+        let watched = Self { cluster, proxies, config, faults };
+        // The nodes have met, and the first of everything is done.
+        wait::until_true("the nodes have met", Duration::from_secs(30), || {
+            let status = watched.cluster.ctl(["status"]);
+            status.code == Some(0)
+        });
+        watched.cluster.put("first", noise(1, 1000));
+        watched
+    }
+
+    fn so_far(&self) -> Cost {
+        let sum = |part: &dyn Fn(&Proxy) -> u64| self.proxies.iter().map(part).sum();
+        let counted = |faults: &Faults| NODES.map(|node| faults.counted(node)).iter().sum();
+        Cost {
+            calls: sum(&Proxy::calls),
+            syncs: self.faults.as_ref().map_or(0, counted),
+            sent: sum(&Proxy::to_node),
+            received: sum(&Proxy::from_node),
+            written: NODES.map(|node| self.written(node)).iter().sum(),
+        }
+    }
+
+    /// Bytes that a node caused to be written to its disk.
+    fn written(&self, node: usize) -> u64 {
+        let pid = self.cluster.process(node).pid();
+        let text = fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
+        let field = |name| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|value| value.trim().parse::<u64>().ok()).unwrap_or(0)
+        };
+        field("write_bytes:").saturating_sub(field("cancelled_write_bytes:"))
+    }
+
+    /// The least that `dfsctl` with these arguments costs.
+    #[track_caller]
+    fn cost<const N: usize>(&self, arguments: impl Fn(u64) -> [String; N]) -> Cost {
+        let costs = (0..TIMES).map(|time| {
+            let before = self.so_far();
+            let arguments = arguments(time);
+            let ctl = self.cluster.dfsctl().args(["--config", &self.config]);
+            ctl.args(arguments.each_ref().map(String::as_str)).run().ok();
+            self.so_far().minus(before)
+        });
+        let least = costs.reduce(|least, cost| least.by(cost, u64::min)).expect("it was done");
+        assert!(least.calls > 0, "calls are counted");
+        assert!(self.faults.is_none() || self.so_far().syncs > 0, "syncs are counted");
+        least
+    }
+}
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+
+#[test]
+fn a_small_put_costs_four_calls_and_two_syncs_a_node() {
+    let watched = Watched::start();
+    watched.cluster.file("file", noise(2, 4096));
+    let cost = watched.cost(|time| ["put".into(), "file".into(), format!("small/{time}")]);
+    cost.within(Cost {
+        // On each node: Authenticate, PutChunk, Commit, Confirm.
+        calls: 4 * 4,
+        // On each node: the prepared chunks, the flipped row. Confirm is not synced.
+        syncs: 4 * 2,
+        // The content twice; the rest is heads, tokens and manifests.
+        sent: 2 * 4 * KIB + 8 * KIB,
+        received: 4 * KIB,
+        // On each node three pages: chunks, rows, the end of the journal.
+        written: 4 * 3 * 4 * KIB,
+    });
+}
+
+#[test]
+fn a_small_get_costs_two_calls_a_node_and_nothing_on_disk() {
+    let watched = Watched::start();
+    watched.cluster.put("small", noise(2, 4096));
+    let cost = watched.cost(|time| ["get".into(), "small".into(), format!("copy{time}")]);
+    cost.within(Cost {
+        // On each node: Authenticate, GetChunks: record and data in one answer.
+        calls: 4 * 2,
+        syncs: 0,
+        sent: 3 * KIB,
+        received: 4 * KIB + 4 * KIB,
+        written: 0,
+    });
+}
+
+#[test]
+fn a_put_of_16_mib_moves_it_twice_and_no_more() {
+    let watched = Watched::start();
+    watched.cluster.file("file", noise(3, 16 << 20));
+    let cost = watched.cost(|time| ["put".into(), "file".into(), format!("large/{time}")]);
+    cost.within(Cost {
+        // As for a small one: both chunks of a node go in one stream.
+        calls: 4 * 4,
+        // On each node, for two chunks: file, directories where it was and where it goes; once
+        // the rows of the prepared chunks, the new folder, the flipped row. Nine, and two more
+        // where the chunks end so far apart that they do not share a commit of the index.
+        syncs: 4 * 11,
+        sent: 2 * 16 * MIB + 32 * KIB,
+        received: 16 * KIB,
+        // Heads and checksums of eight files, whole pages, and the index.
+        written: 2 * 16 * MIB + 256 * KIB,
+    });
+}
+
+#[test]
+fn a_get_of_16_mib_moves_it_once_and_no_more() {
+    let watched = Watched::start();
+    watched.cluster.put("large", noise(3, 16 << 20));
+    let cost = watched.cost(|time| ["get".into(), "large".into(), format!("copy{time}")]);
+    cost.within(Cost {
+        // On each node: Authenticate, what there is, one chunk.
+        calls: 4 * 3,
+        syncs: 0,
+        sent: 16 * KIB,
+        received: 16 * MIB + 64 * KIB,
+        written: 0,
+    });
+}
+
+#[test]
+fn a_thousand_small_files_share_calls_and_syncs() {
+    let watched = Watched::start();
+    (0..1000).for_each(|n| drop(watched.cluster.file(&format!("many/{n}"), noise(n, 1024))));
+    let cost = watched.cost(|time| ["put".into(), "-r".into(), "many".into(), format!("m{time}")]);
+    cost.within(Cost {
+        // Those that are under way at the same time share them: about sixteen to a call. One by
+        // one they would be twelve thousand, and eight thousand syncs.
+        calls: 1300,
+        syncs: 900,
+        // Of 1 KiB, twice; as much again for paths and manifests, which go with each chunk.
+        sent: 5 * MIB,
+        received: MIB,
+        // About four times what is stored twice: index rows, and the journal before them.
+        written: 9 * MIB,
+    });
+    let cost = watched.cost(|_| ["list".into()]);
+    cost.within(Cost {
+        // On each node: Authenticate, two pages for three thousand files.
+        calls: 4 * 3,
+        syncs: 0,
+        sent: 4 * KIB,
+        // Of each file and from each node, less than 100 bytes.
+        received: 3001 * 4 * 100,
+        written: 0,
+    });
+    let cost = watched.cost(|time| ["get".into(), "-r".into(), "m0".into(), format!("g{time}")]);
+    cost.within(Cost {
+        // On each node: Authenticate, a page, and a call for each file.
+        calls: 4 * (2 + 1000),
+        syncs: 0,
+        sent: MIB,
+        // The content, and from each node the record of each file.
+        received: 3 * MIB,
+        written: 0,
+    });
+}
