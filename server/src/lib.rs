@@ -64,3 +64,6 @@ mod hex;
 
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+
+#[cfg(feature = "bench")]
+pub mod bench;

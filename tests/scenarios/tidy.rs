@@ -110,7 +110,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
     (
         "server/src",
         &[
-            &["cli", "fuzz"],
+            &["cli", "fuzz", "bench"],
             &["serve", "recover"],
             &["rpc", "admin"],
             &["heal"],

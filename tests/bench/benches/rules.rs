@@ -1,0 +1,121 @@
+//! How long the rules take that every file or every block goes through.
+
+use std::hint::black_box;
+
+use bytes::Bytes;
+use dfs_proto::chunk::{BLOCK_BYTES, ChunkId, ChunkSet};
+use dfs_proto::digest::{Crc32c, Md5Digest, Residue};
+use dfs_proto::manifest::UploadId;
+use dfs_proto::name::FilePath;
+use dfs_proto::placement::{NodeId, home_chunks, homes};
+use dfs_proto::protocol::listing::{Entry, FileEntry, Listing};
+use dfs_proto::tag::{Hlc, Tag};
+use dfs_proto::wire::pb;
+use divan::Bencher;
+use divan::counter::{BytesCount, ItemsCount};
+use prost::Message;
+
+fn main() {
+    divan::main();
+}
+
+fn block() -> Vec<u8> {
+    (0..BLOCK_BYTES).map(|byte| (byte.wrapping_mul(0x9e37_79b9) >> 8) as u8).collect()
+}
+
+/// Residue, the four ranges, and where each chunk lives.
+#[divan::bench]
+fn place_a_file(bencher: Bencher) {
+    let digest = Md5Digest::of(b"a file");
+    bencher.bench(|| {
+        let x = black_box(&digest).residue();
+        let size = black_box((1 << 30) + 3);
+        let ranges = ChunkId::ALL.map(|chunk| chunk.range(size));
+        (ranges, ChunkId::ALL.map(|chunk| homes(x, chunk)), NodeId::ALL.map(|n| home_chunks(x, n)))
+    });
+}
+
+#[divan::bench]
+fn checksum_of_a_block(bencher: Bencher) {
+    let block = block();
+    bencher.counter(BytesCount::new(BLOCK_BYTES)).bench(|| Crc32c::of(black_box(&block)));
+}
+
+#[divan::bench]
+fn digest_of_a_block(bencher: Bencher) {
+    let block = block();
+    bencher.counter(BytesCount::new(BLOCK_BYTES)).bench(|| Md5Digest::of(black_box(&block)));
+}
+
+#[divan::bench]
+fn join_two_checksums(bencher: Bencher) {
+    let (a, b) = (Crc32c::of(b"a"), Crc32c::of(b"b"));
+    bencher.bench(|| black_box(a).then(black_box(b), BLOCK_BYTES));
+}
+
+fn message() -> pb::PutChunkRequest {
+    let data = block();
+    let crc32c = Crc32c::of(&data).get();
+    let block = pb::Block { chunk: 1, index: 0, crc32c, data: data.into() };
+    pb::PutChunkRequest { message: Some(pb::put_chunk_request::Message::Block(block)) }
+}
+
+#[divan::bench]
+fn encode_a_block(bencher: Bencher) {
+    let message = message();
+    bencher.counter(BytesCount::new(BLOCK_BYTES)).bench(|| black_box(&message).encode_to_vec());
+}
+
+#[divan::bench]
+fn decode_a_block(bencher: Bencher) {
+    let bytes = Bytes::from(message().encode_to_vec());
+    bencher
+        .counter(BytesCount::new(BLOCK_BYTES))
+        .bench(|| pb::PutChunkRequest::decode(black_box(bytes.clone())).expect("it was encoded"));
+}
+
+const FILES: usize = 100_000;
+const PAGE: usize = 2000;
+
+fn entry(number: usize) -> Entry {
+    Entry {
+        path: FilePath::new(format!("folder/{number:06}")).expect("a path"),
+        tag: Tag { hlc: Hlc::new(number as u64 + 1), writer: [7; 16] },
+        confirmed: true,
+        file: Some(FileEntry {
+            upload: UploadId::new([3; 16]),
+            size: 1024,
+            x: Residue::R0,
+            have: ChunkSet::ALL,
+            manifest: None,
+        }),
+    }
+}
+
+/// The four listings of 100,000 files, as they come in pages, into one.
+#[divan::bench(sample_count = 10)]
+fn merge_four_lists(bencher: Bencher) {
+    let pages = || -> Vec<Vec<Entry>> {
+        let starts = (0..FILES).step_by(PAGE);
+        starts.map(|start| (start..start + PAGE).map(entry).collect()).collect()
+    };
+    let four = || NodeId::ALL.map(|_| pages().into_iter());
+    bencher.counter(ItemsCount::new(FILES)).with_inputs(four).bench_values(|mut nodes| {
+        let (mut merge, mut count) = (Listing::start(), 0);
+        loop {
+            while merge.next_file().is_some() {
+                count += 1;
+            }
+            let wanted = merge.wants();
+            if wanted.is_empty() {
+                break;
+            }
+            for id in wanted {
+                let page = nodes[id.index()].next().unwrap_or_default();
+                let more = nodes[id.index()].len() > 0;
+                merge.page(id, page, more);
+            }
+        }
+        assert_eq!(count, FILES);
+    });
+}
