@@ -18,6 +18,15 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Do work on each system in turn and add the results to a file
     Run(Box<RunArgs>),
+    /// Write a document and a picture of all results
+    Render {
+        /// Results
+        #[arg(long, value_name = "FILE")]
+        results: PathBuf,
+        /// The document; the picture gets the same name and .svg
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
     /// Print the names of all work
     Names,
 }

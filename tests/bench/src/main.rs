@@ -17,6 +17,12 @@ mod work;
 
 mod results;
 
+mod summary;
+
+mod document;
+
+mod plot;
+
 mod http;
 
 mod sign;
@@ -43,6 +49,8 @@ mod machine;
 
 mod args;
 
+use std::fs;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -66,6 +74,7 @@ async fn main() -> ExitCode {
             work::all(1).into_iter().for_each(|workload| println!("{}", workload.name));
             Ok(())
         }
+        Command::Render { results, out } => render(&results, &out),
         Command::Run(args) => measure(*args).await,
     };
     match done {
@@ -75,6 +84,16 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Writes the document, and the picture beside it.
+fn render(results: &Path, out: &Path) -> Result<(), Error> {
+    let lines = results::read(results)?;
+    let plot = out.with_extension("svg");
+    let name = plot.file_name().unwrap_or_default().to_string_lossy();
+    let text = document::write(&lines, &name);
+    fs::write(out, text).map_err(Error::file("write", out))?;
+    fs::write(&plot, plot::draw(&lines)).map_err(Error::file("write", &plot))
 }
 
 async fn measure(args: RunArgs) -> Result<(), Error> {

@@ -1,6 +1,6 @@
 //! Results: one JSON object a line, so that runs can be added to one file.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::Path;
 
@@ -61,6 +61,20 @@ pub(crate) fn add(file: &Path, line: &Line) -> Result<(), Error> {
     let mut text = serde_json::to_string(line).map_err(|error| Error::refused("JSON", error))?;
     text.push('\n');
     opened.write_all(text.as_bytes()).map_err(Error::file("write", file))
+}
+
+/// Reads all lines of `file`.
+pub(crate) fn read(file: &Path) -> Result<Vec<Line>, Error> {
+    let text = fs::read_to_string(file).map_err(Error::file("read", file))?;
+    let numbered = text.lines().enumerate();
+    let parsed = numbered.map(|(number, line)| {
+        let wrong = |error| {
+            let place = format!("{}:{}", file.display(), number + 1);
+            Error::refused(place, format!("{error}"))
+        };
+        serde_json::from_str(line).map_err(wrong)
+    });
+    parsed.collect()
 }
 
 /// One line for people.
