@@ -34,7 +34,7 @@ fn machine() -> String {
 
 /// A program and the first line of what it says its version is.
 fn version(name: &str, program: &Path, flag: &str) -> (String, String) {
-    let said = Command::new(program).arg(flag).current_dir("/").output();
+    let said = Command::new(program).arg(flag).output();
     let said = said.map(|said| [said.stdout, said.stderr].concat()).unwrap_or_default();
     let said = String::from_utf8_lossy(&said);
     let line = said.lines().next().unwrap_or("unknown").trim();
