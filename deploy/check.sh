@@ -154,7 +154,9 @@ elif has; then
   chmod 600 "$work"/etc/secrets/*
   if "$bin/dfsd" cert create-ca --out "$work/etc/ca" >/dev/null 2>&1; then
     for node in 1 2 3 4; do
-      "$bin/dfsd" cert issue --ca "$work/etc/ca" --node "$node" --host localhost --out "$work/etc/tls" >/dev/null
+      pod=$((node - 1))
+      "$bin/dfsd" cert issue --ca "$work/etc/ca" --node "$node" --host "dfs-$pod.dfs" "store-$pod.store" \
+        --out "$work/etc/tls" >/dev/null
     done
   fi
   for rendered in k-base k-plaintext helm-tls helm-plain; do
