@@ -43,6 +43,15 @@ pub enum ConfigError {
         /// Why.
         source: std::io::Error,
     },
+    /// Nothing says the password, and there is nobody to ask.
+    #[error(
+        "{}: no password; add 'password_file: FILE', set DFS_PASSWORD, or run 'dfsctl login' \
+         on a terminal first", path.display()
+    )]
+    NoPassword {
+        /// The configuration.
+        path: PathBuf,
+    },
 }
 
 /// What the file says.

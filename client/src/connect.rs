@@ -2,7 +2,10 @@
 //!
 //! A node is connected and logged in to when it is first needed, once for all who wait for
 //! it. A failure is remembered for a while, so that a dead node costs its deadline once and
-//! not once per file. A token that the node forgot in a restart is renewed once.
+//! not once per file. A token that the node forgot in a restart is renewed once; one of an
+//! earlier run spares the login.
+
+mod login;
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -10,14 +13,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use dfs_proto::identity::Identity;
-use dfs_proto::name::{ClusterName, FilePath, UserName};
+use dfs_proto::name::{ClusterName, FilePath};
 use dfs_proto::placement::NodeId;
 use dfs_proto::wire::pb::dfs_service_client::DfsServiceClient;
 use dfs_proto::wire::status::{Reason, request_id};
-use dfs_proto::wire::{
-    CONNECTION_WINDOW_BYTES, MAX_MESSAGE_BYTES, STREAM_WINDOW_BYTES, convert, pb,
-};
+use dfs_proto::wire::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
 use tokio::sync::Mutex;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
@@ -26,11 +26,10 @@ use tonic::{Code, Request, Response, Status};
 use crate::error::{Cause, NodeError};
 use crate::tls::{self, Tls};
 use crate::trace;
+pub use login::Credentials;
 
 /// Limit for a connection, as users of the original expect.
 pub(crate) const CONNECT_LIMIT: Duration = Duration::from_secs(1);
-/// Limit for a login: passwords are hashed slowly on purpose, and logins queue.
-const AUTHENTICATE_LIMIT: Duration = Duration::from_secs(10);
 /// Limit for an answer to a unary call.
 pub(crate) const UNARY_LIMIT: Duration = Duration::from_secs(5);
 /// Limit for the next sign of progress on a stream.
@@ -39,23 +38,6 @@ pub(crate) const PROGRESS_LIMIT: Duration = Duration::from_secs(10);
 const REVIVE_PAUSE: Duration = Duration::from_millis(100);
 /// How long a node that failed to connect is left alone.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
-
-/// User and password. Has no `Debug`.
-pub struct Credentials {
-    user: UserName,
-    password: String,
-}
-
-impl Credentials {
-    /// Takes a user and his password.
-    pub fn new(user: UserName, password: impl Into<String>) -> Self {
-        Self { user, password: password.into() }
-    }
-
-    pub(crate) fn user(&self) -> &UserName {
-        &self.user
-    }
-}
 
 /// What a client tells while it works; shown to people, never acted on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -190,7 +172,10 @@ impl Node {
         let mut state = self.state.lock().await;
         match &*state {
             State::Up(session) if session.number != old.number => Ok(session.clone()),
-            _ => self.log_in(&mut state, self.next_number()).await,
+            _ => {
+                self.forget_token();
+                self.log_in(&mut state, self.next_number()).await
+            }
         }
     }
 
@@ -214,31 +199,6 @@ impl Node {
                 Err(error)
             }
         }
-    }
-
-    async fn try_log_in(&self, number: u64) -> Result<Session, Cause> {
-        let channel = self.open().await?;
-        let mut client = DfsServiceClient::new(channel)
-            .max_decoding_message_size(MAX_MESSAGE_BYTES)
-            .max_encoding_message_size(MAX_MESSAGE_BYTES);
-        let request = pb::AuthenticateRequest {
-            user: self.credentials.user.as_str().to_owned(),
-            password: self.credentials.password.clone(),
-        };
-        let mut request = Request::new(request);
-        name(&mut request);
-        let answer = within(AUTHENTICATE_LIMIT, "the login", client.authenticate(request)).await;
-        let answer = answer.map_err(|cause| self.first_answer(cause))?;
-        let answer = answer.into_inner();
-        let identity =
-            convert::identity(answer.node.as_ref()).map_err(|e| Cause::Nonsense(e.to_string()))?;
-        self.check(&identity)?;
-        let mut bearer: MetadataValue<Ascii> = format!("Bearer {}", answer.token)
-            .parse()
-            .map_err(|_| Cause::Nonsense("a token with odd characters".to_owned()))?;
-        // Kept out of debug output and of header compression.
-        bearer.set_sensitive(true);
-        Ok(Session { client, bearer, number })
     }
 
     async fn open(&self) -> Result<Channel, Cause> {
@@ -276,19 +236,6 @@ impl Node {
             )),
             (cause, _) => cause,
         }
-    }
-
-    /// Refuses a node of another cluster or at another position.
-    fn check(&self, identity: &Identity) -> Result<(), Cause> {
-        if identity.cluster == self.cluster && identity.node == self.id {
-            return Ok(());
-        }
-        Err(Cause::WrongNode {
-            position: identity.node,
-            cluster: identity.cluster.to_string(),
-            expected: self.id,
-            expected_cluster: self.cluster.to_string(),
-        })
     }
 
     /// Runs `call` with a session; once more with a new one where the token was forgotten.

@@ -42,6 +42,12 @@ pub enum Cause {
     /// It refused user or password.
     #[error("refuses the user name or the password")]
     Credentials,
+    /// No password was given, and it knows no token of before.
+    #[error("is not logged in to any more; 'dfsctl login' logs in again")]
+    LoggedOut,
+    /// The token cannot be kept for later calls, or not be removed.
+    #[error("the file of tokens cannot be changed: {0}")]
+    TokenNotKept(String),
     /// It is not the node the configuration says it is.
     #[error("is node {position} of cluster {cluster}, not node {} of {expected_cluster}", .expected)]
     WrongNode {
@@ -201,6 +207,14 @@ pub enum Error {
         /// Why each node did not answer.
         nodes: Vec<NodeError>,
     },
+    /// The user may not do this. Nothing happened.
+    #[error("{} refused: {node}", .operation.word())]
+    NotAllowed {
+        /// What was to be done.
+        operation: Operation,
+        /// What the node said.
+        node: NodeError,
+    },
     /// Every node refused. Nothing happened.
     #[error("{path} {} failed: every node refused{}", .operation.word(), Nodes(.nodes))]
     Refused {
@@ -247,6 +261,20 @@ pub enum Error {
 }
 
 impl Error {
+    /// Too few nodes; where all of them refused the user, it is that.
+    pub(crate) fn unavailable(
+        operation: Operation,
+        path: Option<FilePath>,
+        nodes: Vec<NodeError>,
+    ) -> Self {
+        let refused =
+            |node: &NodeError| matches!(node.cause, Cause::Credentials | Cause::LoggedOut);
+        match nodes[..] {
+            [_, _, _, _] if nodes.iter().all(refused) => Self::Credentials,
+            _ => Self::Unavailable { operation, path, nodes },
+        }
+    }
+
     /// Says what could not be done with a local file.
     pub fn local(
         action: &'static str,

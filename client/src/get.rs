@@ -173,11 +173,9 @@ impl Get {
         self.rounds += look.rounds;
         let path = self.path.clone();
         match outcome {
-            Outcome::Unavailable => Err(Error::Unavailable {
-                operation: Operation::Get,
-                path: Some(path),
-                nodes: look.errors(),
-            }),
+            Outcome::Unavailable => {
+                Err(Error::unavailable(Operation::Get, Some(path), look.errors()))
+            }
             // A removal too may be seen by this reader and missed by the next one.
             Outcome::Decided { unconfirmed: true, .. } if self.options.strict => {
                 Err(Error::Unconfirmed { path })

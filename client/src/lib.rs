@@ -53,6 +53,8 @@ mod partial;
 
 mod note;
 
+mod tokens;
+
 mod sink;
 
 mod look;
@@ -99,6 +101,7 @@ pub use repair::{
     RepairMode, RepairNews, RepairOptions, RepairReport, RepairState, RepairSummary, RepairedPath,
 };
 pub use tls::Tls;
+pub use tokens::TokenCache;
 pub use upload::Progress;
 pub use verify::{Condition, CopyFault, Fault, Verified, VerifyOptions, VerifyReport};
 
@@ -138,7 +141,9 @@ impl Client {
             let nodes_from = config.nodes_from.clone();
             return Err(Error::WrongNode { nodes_from, error: wrong.clone() });
         }
-        if errors.len() == 4 && errors.iter().any(|error| error.cause == Cause::Credentials) {
+        let refused =
+            |error: &NodeError| matches!(error.cause, Cause::Credentials | Cause::LoggedOut);
+        if errors.len() == 4 && errors.iter().any(refused) {
             return Err(Error::Credentials);
         }
         Ok(Self { nodes })
@@ -238,6 +243,17 @@ impl Client {
         tell: impl FnMut(RepairNews<'_>),
     ) -> Result<RepairReport, Error> {
         trace::operation(repair::repair(&self.nodes, prefix, options, tell)).await
+    }
+
+    /// Ends the logins of [`Credentials::logged_in`] and of remembered passwords, at the nodes
+    /// that can be reached and in the cache. Tells what did not work.
+    pub async fn log_out(
+        config: &Config,
+        user: UserName,
+        cache: Arc<TokenCache>,
+    ) -> Vec<NodeError> {
+        let credentials = Credentials::logged_in(user, cache);
+        Nodes::new(config, credentials, Arc::new(|_| {})).log_out().await
     }
 
     /// Asks the four nodes how they are.

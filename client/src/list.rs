@@ -86,7 +86,7 @@ impl Lister {
             return Ok(None);
         }
         let nodes = std::mem::take(&mut self.errors);
-        Err(Error::Unavailable { operation: Operation::List, path: None, nodes })
+        Err(Error::unavailable(Operation::List, None, nodes))
     }
 
     /// How many nodes take part so far; with fewer than two every state is unknown.
@@ -173,11 +173,9 @@ pub(crate) async fn stat(nodes: &Arc<Nodes>, path: &FilePath) -> Result<PathStat
     let taking_part = merge.taking_part();
     match merge.next_file() {
         Some(file) => Ok(PathState { file, errors }),
-        None if taking_part < 2 => Err(Error::Unavailable {
-            operation: Operation::Stat,
-            path: Some(path.clone()),
-            nodes: errors,
-        }),
+        None if taking_part < 2 => {
+            Err(Error::unavailable(Operation::Stat, Some(path.clone()), errors))
+        }
         None => Err(Error::NotFound { path: path.clone() }),
     }
 }

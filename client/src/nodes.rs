@@ -13,6 +13,7 @@ use dfs_proto::protocol::put::Prepared;
 use dfs_proto::protocol::read::Reply;
 use dfs_proto::tag::Tag;
 use dfs_proto::wire::{MAX_BATCH, MAX_MESSAGE_BYTES, convert, pb, status};
+use futures_util::future::join_all;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::task::TaskTracker;
 
@@ -260,6 +261,12 @@ impl Nodes {
 
     pub(crate) fn background(&self) -> &TaskTracker {
         &self.background
+    }
+
+    /// Ends the kept logins; tells what did not work.
+    pub(crate) async fn log_out(&self) -> Vec<NodeError> {
+        let each = self.members.iter().map(|member| member.node.log_out());
+        join_all(each).await.into_iter().filter_map(Result::err).collect()
     }
 
     /// Starts connecting to all four at once and waits until each has answered or failed; past

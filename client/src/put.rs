@@ -391,7 +391,7 @@ impl Run {
                 })
             }
             Outcome::Interrupted => Err(Error::Interrupted),
-            Outcome::Unavailable => Err(Error::Unavailable { operation, path: Some(path), nodes }),
+            Outcome::Unavailable => Err(Error::unavailable(operation, Some(path), nodes)),
             Outcome::Refused => Err(Error::Refused { operation, path, nodes }),
         }
     }

@@ -1,8 +1,8 @@
 //! Random identifiers.
 
-/// Draws 16 bytes from the operating system.
-pub(crate) fn random() -> [u8; 16] {
-    let mut bytes = [0; 16];
+/// Draws bytes from the operating system.
+pub(crate) fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
     getrandom::fill(&mut bytes).expect("the operating system has random bytes");
     bytes
 }

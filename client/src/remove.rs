@@ -116,7 +116,7 @@ impl Run {
                 Ok(())
             }
             Outcome::NotFound => Err(Error::NotFound { path }),
-            Outcome::Unavailable => Err(Error::Unavailable { operation, path: Some(path), nodes }),
+            Outcome::Unavailable => Err(Error::unavailable(operation, Some(path), nodes)),
             Outcome::Refused => Err(Error::Refused { operation, path, nodes }),
             Outcome::Interrupted => Err(Error::Interrupted),
             Outcome::Unknown => Err(Error::Unknown { operation, path, nodes }),

@@ -4,10 +4,11 @@
 use std::sync::Arc;
 
 use dfs_proto::chunk::ChunkSet;
-use dfs_proto::name::{FilePath, Prefix};
+use dfs_proto::name::{FilePath, Prefix, UserName};
 use dfs_proto::placement::{NodeId, PerNode};
 use dfs_proto::wire::convert::{self, Malformed};
 use dfs_proto::wire::pb;
+use dfs_proto::wire::status::Reason;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 
@@ -32,7 +33,9 @@ pub enum RepairMode {
 pub struct RepairOptions {
     /// How.
     pub mode: RepairMode,
-    /// Only paths after this one, in byte order: where an earlier REPAIR stopped.
+    /// The files of all users, for administrators; the prefix has to be empty.
+    pub all_users: bool,
+    /// Only paths of the caller after this one, in byte order: where an earlier REPAIR stopped.
     pub start_after: Option<FilePath>,
     /// Stops it. What has been repaired stays so.
     pub cancel: CancellationToken,
@@ -72,6 +75,8 @@ impl RepairState {
 /// One path that was not healthy.
 #[derive(Debug, Clone)]
 pub struct RepairedPath {
+    /// Whose path it is, in a REPAIR of all users' files.
+    pub user: Option<UserName>,
     /// The path.
     pub path: FilePath,
     /// How it is now.
@@ -150,8 +155,9 @@ pub(crate) async fn repair(
     options: RepairOptions,
     mut tell: impl FnMut(RepairNews<'_>),
 ) -> Result<RepairReport, Error> {
-    let RepairOptions { mode, start_after, cancel } = options;
-    let mut run = Run { nodes, prefix, mode, after: start_after, report: RepairReport::default() };
+    let RepairOptions { mode, all_users, start_after, cancel } = options;
+    let after = start_after.map(|path| (String::new(), path));
+    let mut run = Run { nodes, prefix, mode, all_users, after, report: RepairReport::default() };
     let mut errors = Vec::new();
     for id in NodeId::ALL {
         let attempt = run.on_node(id, &mut tell);
@@ -160,11 +166,14 @@ pub(crate) async fn repair(
             () = cancel.cancelled() => return Err(Error::Interrupted),
         } {
             Ok(()) => return Ok(run.report),
+            Err(node) if is_forbidden(&node.cause) => {
+                return Err(Error::NotAllowed { operation: Operation::Repair, node });
+            }
             Err(error) => errors.push(error),
         }
     }
     if run.after.is_none() {
-        return Err(Error::Unavailable { operation: Operation::Repair, path: None, nodes: errors });
+        return Err(Error::unavailable(Operation::Repair, None, errors));
     }
     // What was done is told, and why it did not go on.
     let why = errors.iter().map(|error| (error.node, error.cause.to_string()));
@@ -172,11 +181,17 @@ pub(crate) async fn repair(
     Ok(run.report)
 }
 
+fn is_forbidden(cause: &Cause) -> bool {
+    matches!(cause, Cause::Refused { reason: Some(Reason::NotAllowed), .. })
+}
+
 struct Run<'a> {
     nodes: &'a Arc<Nodes>,
     prefix: &'a Prefix,
     mode: RepairMode,
-    after: Option<FilePath>,
+    all_users: bool,
+    /// With its user where the files are those of all.
+    after: Option<(String, FilePath)>,
     report: RepairReport,
 }
 
@@ -188,9 +203,15 @@ impl Run<'_> {
         tell: &mut impl FnMut(RepairNews<'_>),
     ) -> Result<(), NodeError> {
         let member = self.nodes.get(id);
+        let (start_after_user, start_after) = match &self.after {
+            Some((user, path)) => (user.clone(), path.as_str().to_owned()),
+            None => Default::default(),
+        };
         let request = pb::RepairRequest {
             prefix: self.prefix.as_str().to_owned(),
-            start_after: self.after.as_ref().map_or("", |path| path.as_str()).to_owned(),
+            start_after,
+            all_users: self.all_users,
+            start_after_user,
             mode: match self.mode {
                 RepairMode::Thorough => pb::RepairMode::Thorough,
                 RepairMode::Quick => pb::RepairMode::Quick,
@@ -232,7 +253,8 @@ impl Run<'_> {
             tell(RepairNews::Counts(&self.report.summary));
         }
         if !message.finished_through.is_empty() {
-            self.after = Some(convert::path("finished_through", &message.finished_through)?);
+            let path = convert::path("finished_through", &message.finished_through)?;
+            self.after = Some((message.finished_through_user, path));
         }
         for problem in message.problems {
             let node = convert::node_id("problems.position", problem.position)?;
@@ -267,7 +289,12 @@ fn repaired_path(path: &pb::RepairedPath) -> Result<RepairedPath, Malformed> {
     let nodes = |field, positions: &[u32]| {
         positions.iter().map(|id| convert::node_id(field, *id)).collect::<Result<_, Malformed>>()
     };
+    let user = match &*path.user {
+        "" => None,
+        user => Some(UserName::new(user).map_err(|e| Malformed::new("paths.user", e.to_string()))?),
+    };
     Ok(RepairedPath {
+        user,
         path: convert::path("paths.path", &path.path)?,
         state,
         missing: convert::chunk_set("paths.missing", path.missing)?,

@@ -408,6 +408,8 @@ fn fault_of(cause: &Cause) -> Fault {
         | Cause::Untrusted(_)
         | Cause::Timeout { .. }
         | Cause::Credentials
+        | Cause::LoggedOut
+        | Cause::TokenNotKept(_)
         | Cause::WrongNode { .. }
         | Cause::Rejoining
         | Cause::Broken(_) => Fault::Unreachable,

@@ -41,7 +41,7 @@ use crate::peers::hello::{self, StaleDisk};
 use crate::poison::Poison;
 use crate::rpc::{Api, PeerApi};
 use crate::tls::{Tls, TlsError};
-use crate::users::{Users, UsersError};
+use crate::users::{Stamp, Users, UsersError};
 use calls::CallsLayer;
 
 /// How long running requests may take to end once the node stops.
@@ -113,6 +113,8 @@ pub(crate) struct Parts {
     tls: Option<Arc<Tls>>,
     node: Arc<Node>,
     auth: Arc<Auth>,
+    /// Of the users file as it was read.
+    users_stamp: Option<Stamp>,
     poison: Poison,
     /// Holds the lock on the data directory.
     data_dir: Arc<DataDir>,
@@ -126,6 +128,8 @@ impl Parts {
     pub(crate) fn open(config: Config) -> Result<Self, ServeError> {
         let nonce = getrandom::u64().map_err(|_| ServeError::System("random numbers"))?;
         let secret = config.read_secret()?;
+        // Before it is read: a change meanwhile is seen later.
+        let users_stamp = Users::stamp(&config.users_file);
         let users = Users::load(&config.users_file)?;
         let tls = Tls::of(&config)?.map(Arc::new);
         let Disk { data_dir, identity, index, store, poison, rejoin } = Disk::open(&config, nonce)?;
@@ -139,6 +143,7 @@ impl Parts {
         )?;
         Ok(Self {
             auth: Arc::new(Auth::new(users, &secret)),
+            users_stamp,
             config,
             secret,
             tls,
@@ -183,7 +188,8 @@ async fn serve(
     parts: Parts,
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
-    let Parts { config, secret, tls, node, auth, poison, data_dir, rejoin, admin } = parts;
+    let Parts { config, secret, tls, node, auth, users_stamp, poison, data_dir, rejoin, admin } =
+        parts;
     let tasks = TaskTracker::new();
     let stale = Arc::new(OnceLock::new());
     // Also set when the node stops by itself.
@@ -197,6 +203,8 @@ async fn serve(
     }
     let dial = Dial::new(&config.peers, tls.clone());
     hello::keep_meeting(&node, &dial, &secret, &tasks, &ending, &stale);
+    let users_file = config.users_file.clone();
+    tasks.spawn(Arc::clone(&auth).keep_reading_users(users_file, users_stamp, ending.clone()));
     let identity = node.identity();
     let peers = Peers::new(identity.clone(), dial, &secret);
     let peers = peers.ok_or(ServeError::System("way to call the other nodes"))?;

@@ -76,7 +76,10 @@ impl Cluster {
 
     fn prepared(programs: Programs, options: &[&str]) -> Self {
         let cluster = Self::write(programs, Share::one(), options);
-        let text = format!("users:\n- name: {USER}\n  password_hash: {}\n", cluster.cheap_hash());
+        let text = format!(
+            "users:\n- name: {USER}\n  password_hash: {}\n  role: admin\n",
+            cluster.cheap_hash()
+        );
         fs::write(cluster.dir().join("users.yaml"), text).expect("dfsd dev made it");
         for node in NODES {
             // What a test breaks stays broken until the test mends it.
@@ -100,7 +103,8 @@ impl Cluster {
     }
 
     /// The password of the development cluster's user.
-    fn password(&self) -> String {
+    /// The password of the development cluster's user.
+    pub fn password(&self) -> String {
         let text = fs::read_to_string(self.dir().join("alice.pass")).expect("dfsd dev made it");
         text.trim_end().to_owned()
     }

@@ -30,7 +30,15 @@ impl Ctl {
         let mut command = Command::new(program);
         command.current_dir(dir).env("HOME", dir).stdin(Stdio::null());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        for name in ["DFS_CONFIG", "DFS_PASSWORD", "XDG_CONFIG_HOME", "RUST_LOG"] {
+        for name in [
+            "DFS_CONFIG",
+            "DFS_PASSWORD",
+            "DFS_USER",
+            "DFS_NO_TOKEN_CACHE",
+            "XDG_CONFIG_HOME",
+            "XDG_CACHE_HOME",
+            "RUST_LOG",
+        ] {
             command.env_remove(name);
         }
         Self { command, line: "dfsctl".into(), stdin: None, limit: HARD_LIMIT }

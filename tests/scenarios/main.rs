@@ -8,8 +8,8 @@
 //! only read ([`recovery`]), nodes that neither
 //! answer nor refuse ([`stalls`]), clients in each other's way or gone ([`races`], [`interruptions`],
 //! [`resumption`], [`crowd`]), who may do what
-//! ([`accounts`], [`api`], [`paths`], [`configuration`], [`encryption`], [`attacks`]), what an
-//! operator sees ([`seeing`]), and what it costs ([`memory`], [`costs`]).
+//! ([`accounts`], [`logins`], [`api`], [`paths`], [`configuration`], [`encryption`], [`attacks`]),
+//! what an operator sees ([`seeing`]), and what it costs ([`memory`], [`costs`]).
 //! [`tidy`] reads the sources.
 
 mod placement;
@@ -53,6 +53,8 @@ mod resumption;
 mod crowd;
 
 mod accounts;
+
+mod logins;
 
 mod api;
 

@@ -87,7 +87,8 @@ const RESERVED: &[Reserved] = &[
         sources: "client/src",
         words: &["std::fs", "tokio::fs"],
         modules: &[
-            "source", "sink", "partial", "note", "locked", "config", "tls", "cli/put", "cli/get",
+            "source", "sink", "partial", "note", "locked", "tokens", "config", "tls", "cli/put",
+            "cli/get",
         ],
         why: "local files are read and written in one place each",
     },
@@ -131,7 +132,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
             &["nodes"],
             &["upload", "lane"],
             &["connect", "source", "sink"],
-            &["partial", "note"],
+            &["partial", "note", "tokens"],
             &["error"],
             &["trace"],
             &["config", "random", "locked", "stop"],

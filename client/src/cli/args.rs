@@ -42,6 +42,10 @@ pub(super) struct Global {
     /// File whose first line is the password [default: DFS_PASSWORD, the configuration's, a prompt]
     #[arg(long, global = true, value_name = "FILE")]
     pub(super) password_file: Option<PathBuf>,
+    /// Neither use nor keep tokens of earlier calls: log in to each node
+    #[arg(long, global = true, env = "DFS_NO_TOKEN_CACHE",
+          value_parser = clap::builder::FalseyValueParser::new())]
+    pub(super) no_token_cache: bool,
     /// How to print results
     #[arg(long, global = true, value_enum, default_value_t = Output::Text)]
     pub(super) output: Output,
@@ -88,6 +92,13 @@ pub(super) enum Command {
     Recover(RecoverArgs),
     /// Tell how the four nodes are
     Status,
+    /// Log in once; calls without a password use it for up to twelve hours
+    ///
+    /// It ends earlier when it is not used for two hours, with `dfsctl logout`, when the password
+    /// changes, and on each node when that is started anew.
+    Login,
+    /// End the login, and all tokens that are kept of earlier calls of this user
+    Logout,
     /// Type commands at a prompt
     Shell,
     /// Print a completion script
@@ -170,6 +181,9 @@ pub(super) struct RepairArgs {
     /// Look only into files that look wrong; without it, every chunk is re-read from disk
     #[arg(long)]
     pub(super) quick: bool,
+    /// The files of all users; for administrators
+    #[arg(long, conflicts_with = "prefix")]
+    pub(super) all_users: bool,
     /// Only paths that start with this text
     pub(super) prefix: Option<OsString>,
 }

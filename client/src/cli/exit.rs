@@ -49,6 +49,7 @@ impl From<&Error> for Exit {
             Error::Unknown { .. } => Self::Unknown,
             Error::Interrupted => Self::Interrupted,
             Error::Refused { .. }
+            | Error::NotAllowed { .. }
             | Error::Changed { .. }
             | Error::Replaced { .. }
             | Error::Manifest { .. }

@@ -98,7 +98,7 @@ pub(super) async fn under(context: &Context, folder: &FilePath) -> Result<Vec<Li
     }
     if lister.taking_part() < 2 {
         let (operation, nodes) = (Operation::List, lister.errors().to_vec());
-        return Err(Error::Unavailable { operation, path: Some(folder.clone()), nodes });
+        return Err(Error::unavailable(operation, Some(folder.clone()), nodes));
     }
     if files.is_empty() {
         return Err(Error::NotFound { path: folder.clone() });

@@ -23,6 +23,8 @@ mod get;
 
 mod list;
 
+mod login;
+
 mod recover;
 
 mod remove;
@@ -92,6 +94,12 @@ async fn start(args: Args) -> Exit {
             return Exit::Usage;
         }
     };
+    if matches!(args.command, Command::Login | Command::Logout) {
+        return tokio::select! {
+            exit = login::run(&settings, &args.command) => exit,
+            () = cancel.cancelled() => exit::report(&Error::Interrupted),
+        };
+    }
     let client = tokio::select! {
         client = settings.connect() => client,
         () = cancel.cancelled() => Err(Error::Interrupted),
@@ -119,7 +127,11 @@ async fn execute(context: &Context, command: Command) -> Exit {
         Command::Verify { prefix } => verify::run(context, prefix).await,
         Command::Repair(args) => repair::run(context, args).await,
         Command::Status => status::run(context).await,
-        Command::Shell | Command::Recover(_) | Command::Completions { .. } => {
+        Command::Shell
+        | Command::Recover(_)
+        | Command::Completions { .. }
+        | Command::Login
+        | Command::Logout => {
             complain("this command does not work inside the shell");
             Exit::Usage
         }

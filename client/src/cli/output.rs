@@ -286,7 +286,8 @@ pub(super) fn repaired_line(path: &RepairedPath, mode: RepairMode) -> String {
         RepairState::Repaired => format!("{would}repaired"),
         state => state.word().to_owned(),
     };
-    format!("{}: {state}: {}", path.path, done.join("; "))
+    let user = path.user.as_ref().map_or(String::new(), |user| format!("{user}: "));
+    format!("{user}{}: {state}: {}", path.path, done.join("; "))
 }
 
 /// A path that was not healthy as JSON.
@@ -294,6 +295,7 @@ pub(super) fn repaired_json(path: &RepairedPath) -> Value {
     let sets = |sets: &PerNode<ChunkSet>| sets.iter().map(|set| numbers(*set)).collect::<Value>();
     let nodes = |ids: &[NodeId]| ids.iter().map(|id| id.get()).collect::<Vec<u8>>();
     json!({
+        "user": path.user.as_ref().map(|user| user.as_str()),
         "path": path.path.as_str(),
         "state": path.state.word(),
         "missing": numbers(path.missing),

@@ -23,7 +23,12 @@ async fn try_repair(context: &Context, args: RepairArgs) -> Result<RepairReport,
         (false, false) => RepairMode::Thorough,
     };
     let prefix = prefix(args.prefix.unwrap_or_default())?;
-    let options = RepairOptions { mode, cancel: context.cancel.clone(), ..Default::default() };
+    let options = RepairOptions {
+        mode,
+        all_users: args.all_users,
+        cancel: context.cancel.clone(),
+        ..Default::default()
+    };
     let bar = Bar::counting("repair");
     let json = context.settings.output == Output::Json;
     let mut out = BufWriter::new(std::io::stdout());

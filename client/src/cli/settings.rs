@@ -7,7 +7,10 @@ use std::sync::{Arc, Mutex};
 
 use super::args::{Global, Output};
 use super::exit::{complain, tell};
-use crate::{Client, Config, Credentials, Error, Notice, Notify, UserName};
+use crate::{
+    Client, Config, ConfigError, Credentials, Error, NodeError, Notice, Notify, TokenCache,
+    UserName,
+};
 
 /// How often a password may be typed.
 const ATTEMPTS: usize = 3;
@@ -15,14 +18,18 @@ const ATTEMPTS: usize = 3;
 /// Where the password comes from.
 enum Password {
     Given(String),
+    /// From nowhere: there is a login of before.
+    LoggedIn(Arc<TokenCache>),
     Ask,
 }
 
 /// What the program may rely on.
 pub(super) struct Settings {
+    file: PathBuf,
     config: Config,
     user: UserName,
-    password: Password,
+    password_file: Option<PathBuf>,
+    cache: Option<Arc<TokenCache>>,
     pub(super) output: Output,
 }
 
@@ -45,33 +52,70 @@ impl Settings {
                 format!("{}: no user; add 'user: NAME' or give --user", file.display())
             })?,
         };
-        let read = |file: PathBuf| Config::read_password(&file).map_err(|error| error.to_string());
-        let password = if let Some(file) = &global.password_file {
-            Password::Given(read(file.clone())?)
-        } else if let Ok(password) = std::env::var("DFS_PASSWORD") {
-            Password::Given(password)
-        } else if let Some(file) = &config.password_file {
-            Password::Given(read(file.clone())?)
-        } else if std::io::stdin().is_terminal() {
-            Password::Ask
-        } else {
-            return Err(format!(
-                "{}: no password; add 'password_file: FILE', or set DFS_PASSWORD",
-                file.display()
-            ));
-        };
-        Ok(Self { config, user, password, output: global.output })
+        let password_file = global.password_file.clone();
+        let cache = if global.no_token_cache { None } else { cache_dir() };
+        let cache = cache.map(|dir| Arc::new(TokenCache::open(&dir)));
+        Ok(Self { file, config, user, password_file, cache, output: global.output })
     }
 
     /// Connects; on a terminal a refused password may be typed again.
     pub(super) async fn connect(&self) -> Result<Client, Error> {
-        let mut typed = match &self.password {
-            Password::Given(password) => password.clone(),
+        let password = match self.password()? {
+            Some(password) => Password::Given(password),
+            None => match &self.cache {
+                Some(cache) if cache.has_login(&self.config.cluster, &self.user) => {
+                    Password::LoggedIn(cache.clone())
+                }
+                _ => Password::Ask,
+            },
+        };
+        let typed = match password {
+            Password::Given(password) => password,
+            Password::LoggedIn(cache) => {
+                let credentials = Credentials::logged_in(self.user.clone(), cache);
+                match Client::connect_with(&self.config, credentials, notify()).await {
+                    // The nodes do not know the login any more.
+                    Err(Error::Credentials) => self.ask().await?,
+                    other => return other,
+                }
+            }
             Password::Ask => self.ask().await?,
         };
+        self.try_passwords(typed, |credentials| match &self.cache {
+            Some(cache) => credentials.remember(cache.clone()),
+            None => credentials,
+        })
+        .await
+    }
+
+    /// Logs in for calls that give no password.
+    pub(super) async fn log_in(&self) -> Result<Client, Error> {
+        let cache = self.cache()?;
+        let typed = match self.password()? {
+            Some(password) => password,
+            None => self.ask().await?,
+        };
+        self.try_passwords(typed, |credentials| credentials.log_in(cache.clone())).await
+    }
+
+    /// Ends what logins of before have left; tells what did not work.
+    pub(super) async fn log_out(&self) -> Result<Vec<NodeError>, Error> {
+        Ok(Client::log_out(&self.config, self.user.clone(), self.cache()?).await)
+    }
+
+    fn cache(&self) -> Result<Arc<TokenCache>, Error> {
+        let none = || std::io::Error::other("neither HOME nor XDG_CACHE_HOME says where");
+        self.cache.clone().ok_or_else(|| Error::local("keep", "the login")(none()))
+    }
+
+    async fn try_passwords(
+        &self,
+        mut typed: String,
+        credentials: impl Fn(Credentials) -> Credentials,
+    ) -> Result<Client, Error> {
         let terminal = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
         for attempt in 1.. {
-            let credentials = Credentials::new(self.user.clone(), typed);
+            let credentials = credentials(Credentials::new(self.user.clone(), typed));
             match Client::connect_with(&self.config, credentials, notify()).await {
                 Err(Error::Credentials) if terminal && attempt < ATTEMPTS => {
                     tell(&Error::Credentials.to_string());
@@ -83,12 +127,33 @@ impl Settings {
         Err(Error::Credentials)
     }
 
+    /// The password, where something other than the user says it.
+    fn password(&self) -> Result<Option<String>, ConfigError> {
+        if let Some(file) = &self.password_file {
+            return Config::read_password(file).map(Some);
+        }
+        if let Ok(password) = std::env::var("DFS_PASSWORD") {
+            return Ok(Some(password));
+        }
+        self.config.password_file.as_deref().map(Config::read_password).transpose()
+    }
+
     async fn ask(&self) -> Result<String, Error> {
+        if !std::io::stdin().is_terminal() {
+            return Err(ConfigError::NoPassword { path: self.file.clone() }.into());
+        }
         let prompt = format!("Password of {}: ", self.user);
         let typed = tokio::task::spawn_blocking(move || rpassword::prompt_password(prompt)).await;
         let typed = typed.unwrap_or_else(|error| Err(std::io::Error::other(error)));
         typed.map_err(Error::local("read the password from", "the terminal"))
     }
+}
+
+fn cache_dir() -> Option<PathBuf> {
+    let absolute = |dir: &PathBuf| dir.is_absolute();
+    let set = |name| std::env::var_os(name).map(PathBuf::from).filter(absolute);
+    let dir = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
+    dir.map(|dir| dir.join("dfs"))
 }
 
 fn find_config() -> Option<PathBuf> {

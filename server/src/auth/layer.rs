@@ -33,7 +33,7 @@ pub(crate) fn access(path: &str) -> Access {
         (
             "dfs.v1.DfsService",
             "PutChunk" | "GetChunks" | "List" | "Stat" | "Commit" | "Confirm" | "Fence" | "Drop"
-            | "QueryUpload" | "CheckChunks" | "Repair" | "GetNodeInfo",
+            | "QueryUpload" | "CheckChunks" | "Repair" | "GetNodeInfo" | "Logout",
         ) => Access::User,
         ("dfs.v1.PeerService", "Hello" | "ListRecords" | "Heal" | "ReadChunk" | "Describe") => {
             Access::Peer
@@ -85,7 +85,7 @@ where
             Ok(principal) => {
                 tracing::debug!(
                     method = request.uri().path(),
-                    user = principal.as_ref().map(|user| user.0.as_str()),
+                    user = principal.as_ref().map(|principal| principal.user.as_str()),
                     "request"
                 );
                 if let Some(principal) = principal {
@@ -111,11 +111,11 @@ impl Auth {
             Access::Public => Ok(None),
             Access::User => {
                 let token = credential(headers, "Bearer")?;
-                let user = self.user_of(token).ok_or_else(|| {
+                let principal = self.principal(token).ok_or_else(|| {
                     let text = "the token is not known here or its time is over; log in again";
                     Reason::TokenExpired.status(text)
                 })?;
-                Ok(Some(Principal(user)))
+                Ok(Some(principal))
             }
             Access::Peer => {
                 if self.is_peer(credential(headers, "Peer")?) {

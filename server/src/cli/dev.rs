@@ -26,7 +26,7 @@ use crate::config::Config;
 use crate::disk::Disk;
 use crate::hex;
 use crate::identity::replace_file;
-use crate::users::Users;
+use crate::users::{Role, Users};
 
 /// The admin port of a node is this far above its port.
 const ADMIN_OFFSET: u16 = 1000;
@@ -126,7 +126,7 @@ impl Layout {
         self.write("alice.pass", &format!("{password}\n"))?;
         let mut users = Users::load_or_empty(&self.dir.join("users.yaml"))?;
         let alice = UserName::new(USER).expect("the name is valid");
-        users.add(alice, &password)?;
+        users.add(alice, &password, Role::Admin)?;
         users.save()?;
 
         let ports = NodeId::ALL.map(|node| base_port + u16::from(node.get()) - 1);

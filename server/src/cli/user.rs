@@ -1,4 +1,4 @@
-//! `dfsd user`: changes the users file. Running nodes read it at their next start.
+//! `dfsd user`: changes the users file. Running nodes read it again within seconds.
 
 use std::io::{BufRead, IsTerminal, stdin};
 use std::path::PathBuf;
@@ -8,18 +8,20 @@ use dfs_proto::name::UserName;
 
 use super::{CliError, say};
 use crate::password::MAX_PASSWORD_BYTES;
-use crate::users::Users;
+use crate::users::{Role, Users};
 
 #[derive(Subcommand)]
 pub(super) enum UserCommand {
     /// Add a user.
-    Add(PasswordArgs),
-    /// Change a user's password.
+    Add(AddArgs),
+    /// Change a user's password. His logins end.
     Passwd(PasswordArgs),
-    /// Remove a user. His files stay.
+    /// Change what a user may do. His logins end.
+    Role(RoleArgs),
+    /// Remove a user. His files stay, his logins end.
     Remove(NameArgs),
     /// List all users.
-    List(UsersArgs),
+    List(ListArgs),
 }
 
 #[derive(Args)]
@@ -46,12 +48,43 @@ pub(super) struct PasswordArgs {
     password_stdin: bool,
 }
 
+#[derive(Args)]
+pub(super) struct ListArgs {
+    #[command(flatten)]
+    file: UsersArgs,
+    /// Print each user's role after a space.
+    #[arg(long)]
+    roles: bool,
+}
+
+#[derive(Args)]
+pub(super) struct AddArgs {
+    #[command(flatten)]
+    password: PasswordArgs,
+    /// `user`: his own files; `admin`: also repair the files of all users.
+    #[arg(long, default_value_t = Role::User)]
+    role: Role,
+}
+
+#[derive(Args)]
+pub(super) struct RoleArgs {
+    #[command(flatten)]
+    user: NameArgs,
+    /// `user` or `admin`.
+    role: Role,
+}
+
 pub(super) fn run(command: UserCommand) -> Result<(), CliError> {
     match command {
-        UserCommand::Add(args) => {
+        UserCommand::Add(AddArgs { password: args, role }) => {
             let name = name(&args.user)?;
             let mut users = Users::load_or_empty(&args.user.file.users)?;
-            users.add(name, &password(&args)?)?;
+            users.add(name, &password(&args)?, role)?;
+            users.save()?;
+        }
+        UserCommand::Role(args) => {
+            let mut users = Users::load(&args.user.file.users)?;
+            users.set_role(&name(&args.user)?, args.role)?;
             users.save()?;
         }
         UserCommand::Passwd(args) => {
@@ -66,8 +99,12 @@ pub(super) fn run(command: UserCommand) -> Result<(), CliError> {
             users.save()?;
         }
         UserCommand::List(args) => {
-            for name in Users::load(&args.users)?.names() {
-                say(name);
+            for (name, role) in Users::load(&args.file.users)?.names() {
+                if args.roles {
+                    say(format_args!("{name} {role}"));
+                } else {
+                    say(name);
+                }
             }
         }
     }

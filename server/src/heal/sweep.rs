@@ -1,6 +1,6 @@
 //! A repair of many paths: survey, repair, count. `dfsctl repair` is this on one node.
 
-use dfs_proto::name::{FilePath, Prefix, UserName};
+use dfs_proto::name::{Prefix, UserName};
 use dfs_proto::placement::NodeId;
 use dfs_proto::protocol::repair::{Mode, Report, State};
 use futures_util::future::BoxFuture;
@@ -42,7 +42,7 @@ impl Summary {
     }
 }
 
-/// A repair of a user's files under way.
+/// A repair of one user's files, or of everybody's, under way.
 pub(crate) struct Sweep<'a> {
     healer: &'a Healer,
     mode: Mode,
@@ -54,24 +54,23 @@ pub(crate) struct Sweep<'a> {
 
 /// What came of one path; no report where it was whole at first sight.
 pub(crate) struct Swept {
-    pub(crate) path: FilePath,
+    pub(crate) of: UserPath,
     pub(crate) report: Option<Report>,
 }
 
 impl<'a> Sweep<'a> {
-    /// Starts to repair a user's files under a prefix, after a path if one is given.
+    /// Starts to repair a user's files under a prefix, or everything, after a path if one is
+    /// given.
     pub(crate) fn start(
         healer: &'a Healer,
-        user: UserName,
-        prefix: Prefix,
-        after: Option<FilePath>,
+        files: Option<(UserName, Prefix)>,
+        after: Option<UserPath>,
         mode: Mode,
     ) -> Self {
-        let after = after.map(|path| UserPath { user: user.clone(), path });
         Self {
             healer,
             mode,
-            survey: Survey::start(&healer.peers, Some((user, prefix)), after),
+            survey: Survey::start(&healer.peers, files, after),
             running: FuturesOrdered::new(),
             at_end: false,
             summary: Summary::default(),
@@ -98,7 +97,7 @@ impl<'a> Sweep<'a> {
 
     fn swept(&mut self, of: UserPath, report: Option<Report>) -> Swept {
         self.summary.count(&report);
-        Swept { path: of.path, report }
+        Swept { of, report }
     }
 
     fn begin(&mut self, surveyed: Surveyed) {

@@ -60,8 +60,11 @@ impl Api {
 
 /// Who is calling. The layer has put him there; without it nobody may.
 fn user<T>(request: &Request<T>) -> Result<UserName, Status> {
-    let principal = request.extensions().get::<Principal>();
-    principal.map(|Principal(user)| user.clone()).ok_or_else(|| {
+    principal(request).map(|principal| principal.user.clone())
+}
+
+fn principal<T>(request: &Request<T>) -> Result<&Principal, Status> {
+    request.extensions().get::<Principal>().ok_or_else(|| {
         tracing::error!("a request reached its handler without a principal");
         Reason::Internal.status("the request has no principal")
     })
@@ -99,10 +102,13 @@ impl DfsService for Api {
             self.auth.failures.allow(&user, from).map_err(too_many_failures)?;
         }
         let offered = user.clone();
-        let token = self.auth.login(user, password).await.inspect_err(|error| {
-            let user = name.as_ref().map(UserName::as_str);
-            tracing::info!(user, %error, "a login failed");
-        });
+        let token = self.auth.login(user, password).await;
+        let user = name.as_ref().map(UserName::as_str);
+        let peer = from.map(tracing::field::display);
+        match &token {
+            Ok(_) => tracing::info!(user, peer, "logged in"),
+            Err(error) => tracing::info!(user, peer, %error, "a login failed"),
+        }
         match (&token, from) {
             (Ok(_), Some(from)) => self.auth.failures.succeeded(&offered, from),
             (Err(LoginError::Refused), Some(from)) => self.auth.failures.failed(&offered, from),
@@ -264,8 +270,15 @@ impl DfsService for Api {
     type RepairStream = repair::Stream;
 
     async fn repair(&self, request: Request<pb::RepairRequest>) -> Answer<Self::RepairStream> {
-        let user = user(&request)?;
-        repair::repair(self, user, &request.into_inner())
+        let caller = principal(&request)?.clone();
+        repair::repair(self, &caller, &request.into_inner())
+    }
+
+    async fn logout(&self, request: Request<pb::LogoutRequest>) -> Answer<pb::LogoutResponse> {
+        let caller = principal(&request)?;
+        self.auth.logout(&caller.token);
+        tracing::info!(user = caller.user.as_str(), "logged out");
+        Ok(Response::new(pb::LogoutResponse { node: self.identity() }))
     }
 
     async fn get_node_info(

@@ -6,7 +6,7 @@ use std::time::Duration;
 use dfs_proto::name::{Prefix, UserName};
 use dfs_proto::placement::{NodeId, PerNode};
 use dfs_proto::protocol::repair::{Mode, Report, State};
-use dfs_proto::wire::convert::{self, bad_name};
+use dfs_proto::wire::convert::{self, Malformed, bad_name};
 use dfs_proto::wire::pb;
 use dfs_proto::wire::status::Reason;
 use tokio::sync::mpsc;
@@ -14,8 +14,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status};
 
 use super::{Answer, Api};
+use crate::auth::Principal;
 use crate::heal::sweep::{Summary, Sweep, Swept};
+use crate::peers::UserPath;
 use crate::request_id::carried;
+use crate::users::Role;
 
 /// Messages that are ready for the client but not yet taken.
 const AHEAD: usize = 4;
@@ -33,12 +36,8 @@ struct Gone;
 type Message = Result<pb::RepairResponse, Status>;
 pub(super) type Stream = ReceiverStream<Message>;
 
-pub(super) fn repair(api: &Api, user: UserName, request: &pb::RepairRequest) -> Answer<Stream> {
-    let prefix = Prefix::new(&*request.prefix).map_err(|error| bad_name("prefix", &error))?;
-    let after = match &*request.start_after {
-        "" => None,
-        path => Some(convert::path("start_after", path)?),
-    };
+pub(super) fn repair(api: &Api, caller: &Principal, request: &pb::RepairRequest) -> Answer<Stream> {
+    let scope = Scope::of(caller, request)?;
     let mode = match request.mode() {
         pb::RepairMode::Unspecified | pb::RepairMode::Thorough => Mode::Thorough,
         pb::RepairMode::Quick => Mode::Quick,
@@ -54,8 +53,9 @@ pub(super) fn repair(api: &Api, user: UserName, request: &pb::RepairRequest) -> 
     let (stop, node, healer) = (api.stop.clone(), api.identity(), Arc::clone(&api.healer));
     api.node.tasks().spawn(carried(async move {
         let _turn = turn;
-        let sweep = Sweep::start(&healer, user, prefix, after, mode);
-        if stop.run_until_cancelled(run(sweep, node, &messages)).await.is_none() {
+        let all_users = scope.files.is_none();
+        let sweep = Sweep::start(&healer, scope.files, scope.after, mode);
+        if stop.run_until_cancelled(run(sweep, all_users, node, &messages)).await.is_none() {
             let last = Reason::ShuttingDown.status("the node is about to stop");
             // Nobody may be listening any more.
             let _ = messages.try_send(Err(last));
@@ -64,9 +64,46 @@ pub(super) fn repair(api: &Api, user: UserName, request: &pb::RepairRequest) -> 
     Ok(Response::new(ReceiverStream::new(stream)))
 }
 
-/// Repairs until the end, or until nobody listens any more.
+/// What is to be repaired.
+#[derive(Debug, PartialEq, Eq)]
+struct Scope {
+    /// A user's files under a prefix; `None` for everything.
+    files: Option<(UserName, Prefix)>,
+    after: Option<UserPath>,
+}
+
+impl Scope {
+    fn of(caller: &Principal, request: &pb::RepairRequest) -> Result<Self, Status> {
+        let prefix = Prefix::new(&*request.prefix).map_err(|error| bad_name("prefix", &error))?;
+        let from = if !request.all_users {
+            caller.user.clone()
+        } else if caller.role != Role::Admin {
+            let text = "only an administrator may repair the files of all users; \
+                        'dfsd user role' makes one";
+            return Err(Reason::NotAllowed.status(text));
+        } else if !request.prefix.is_empty() {
+            return Err(Malformed::new("prefix", "has to be empty with all_users").into());
+        } else if request.start_after.is_empty() {
+            return Ok(Self { files: None, after: None });
+        } else {
+            UserName::new(&*request.start_after_user)
+                .map_err(|error| bad_name("start_after_user", &error))?
+        };
+        let after = match &*request.start_after {
+            "" => None,
+            path => {
+                Some(UserPath { user: from.clone(), path: convert::path("start_after", path)? })
+            }
+        };
+        Ok(Self { files: (!request.all_users).then_some((from, prefix)), after })
+    }
+}
+
+/// Repairs until the end, or until nobody listens any more. Names users where the files are
+/// those of all.
 async fn run(
     mut sweep: Sweep<'_>,
+    all_users: bool,
     node: Option<pb::NodeIdentity>,
     messages: &mpsc::Sender<Message>,
 ) {
@@ -91,10 +128,12 @@ async fn run(
                 }
             }
         };
-        let Some(Swept { path, report }) = swept else { break };
+        let Some(Swept { of: UserPath { user, path }, report }) = swept else { break };
+        let user = if all_users { user.as_str() } else { "" };
         next.finished_through = path.as_str().to_owned();
+        next.finished_through_user = user.to_owned();
         if let Some(report) = report.filter(|report| report.state != State::Healthy) {
-            next.paths.push(repaired_path(path.as_str(), &report));
+            next.paths.push(repaired_path(user, path.as_str(), &report));
         }
         if next.paths.len() >= MAX_PATHS {
             next.summary = Some(summary(&sweep.summary));
@@ -139,7 +178,7 @@ fn summary(summary: &Summary) -> pb::RepairSummary {
     }
 }
 
-fn repaired_path(path: &str, report: &Report) -> pb::RepairedPath {
+fn repaired_path(user: &str, path: &str, report: &Report) -> pb::RepairedPath {
     let masks = |sets: &PerNode<dfs_proto::chunk::ChunkSet>| {
         sets.iter().map(|set| set.mask().into()).collect()
     };
@@ -154,6 +193,7 @@ fn repaired_path(path: &str, report: &Report) -> pb::RepairedPath {
     };
     pb::RepairedPath {
         path: path.to_owned(),
+        user: user.to_owned(),
         state: state.into(),
         missing,
         copied: masks(&report.copied),
@@ -161,5 +201,46 @@ fn repaired_path(path: &str, report: &Report) -> pb::RepairedPath {
         released: masks(&report.released),
         written_back: positions(&report.written_back),
         failed: positions(&report.failed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dfs_proto::name::FilePath;
+
+    fn scope(role: Role, request: pb::RepairRequest) -> Result<Scope, Reason> {
+        let user = UserName::new("alice").unwrap();
+        let caller = Principal { user, role, token: [0; 32] };
+        Scope::of(&caller, &request).map_err(|status| Reason::of(&status).unwrap())
+    }
+
+    #[test]
+    fn only_administrators_repair_the_files_of_others() {
+        let own = pb::RepairRequest { prefix: "a/".to_owned(), ..Default::default() };
+        let files = Some((UserName::new("alice").unwrap(), Prefix::new("a/").unwrap()));
+        for role in [Role::User, Role::Admin] {
+            let expected = Scope { files: files.clone(), after: None };
+            assert_eq!(scope(role, own.clone()), Ok(expected));
+        }
+        let all = pb::RepairRequest { all_users: true, ..Default::default() };
+        assert_eq!(scope(Role::User, all.clone()), Err(Reason::NotAllowed));
+        assert_eq!(scope(Role::Admin, all.clone()), Ok(Scope { files: None, after: None }));
+
+        let goes_on = pb::RepairRequest {
+            start_after: "x".to_owned(),
+            start_after_user: "bob".to_owned(),
+            ..all.clone()
+        };
+        let (user, path) = (UserName::new("bob").unwrap(), FilePath::new("x").unwrap());
+        let after = Some(UserPath { user, path });
+        assert_eq!(scope(Role::Admin, goes_on.clone()), Ok(Scope { files: None, after }));
+        for wrong in [
+            pb::RepairRequest { start_after_user: String::new(), ..goes_on.clone() },
+            pb::RepairRequest { start_after: "/x".to_owned(), ..goes_on },
+            pb::RepairRequest { prefix: "a".to_owned(), ..all },
+        ] {
+            assert!(scope(Role::Admin, wrong).is_err());
+        }
     }
 }

@@ -2,6 +2,7 @@ use super::*;
 use crate::config::HealSettings;
 use crate::identity::replace_file;
 use crate::node::known::Meeting;
+use crate::users::Role;
 use dfs_proto::chunk::ChunkId;
 use dfs_proto::digest::{Crc32c, Md5Digest};
 use dfs_proto::identity::{Boot, Identity, IndexAge, Introduction};
@@ -58,7 +59,7 @@ async fn start(position: NodeId, others: SocketAddr) -> Running {
     };
     replace_file(&config.cluster_secret_file, b"0123456789abcdef\n").unwrap();
     let mut users = Users::load_or_empty(&config.users_file).unwrap();
-    users.add(UserName::new("alice").unwrap(), PASSWORD).unwrap();
+    users.add(UserName::new("alice").unwrap(), PASSWORD, Role::User).unwrap();
     users.save().unwrap();
     Disk::create(&config, Incarnation::new([position.get(); 16])).unwrap();
     let parts = Parts::open(config.clone()).unwrap();

@@ -1,5 +1,5 @@
 use super::*;
-use crate::users::Users;
+use crate::users::{Role, Users};
 use dfs_proto::name::UserName;
 use dfs_proto::wire::pb;
 use std::convert::Infallible;
@@ -22,7 +22,7 @@ impl Service<Request<()>> for Echo {
 
     fn call(&mut self, request: Request<()>) -> Self::Future {
         let user = request.extensions().get::<Principal>();
-        let user = user.map_or("nobody", |Principal(user)| user.as_str());
+        let user = user.map_or("nobody", |principal| principal.user.as_str());
         ready(Ok(Response::new(user.to_owned())))
     }
 }
@@ -39,7 +39,8 @@ async fn call(auth: &Arc<Auth>, path: &str, authorization: Option<&str>) -> Stri
     }
     let mut request = request.body(()).unwrap();
     // Nobody can bring a principal along.
-    request.extensions_mut().insert(Principal(UserName::new("mallory").unwrap()));
+    let user = UserName::new("mallory").unwrap();
+    request.extensions_mut().insert(Principal { user, role: Role::Admin, token: [0; 32] });
     let mut gate = AuthLayer(Arc::clone(auth)).layer(Echo);
     let response = gate.call(request).await.unwrap();
     match Status::from_header_map(response.headers()) {
@@ -97,7 +98,7 @@ async fn without_a_token_only_what_is_public_by_design_is_let_in() {
 async fn a_token_opens_what_is_for_users_and_nothing_else() {
     let auth = auth();
     let alice = UserName::new("alice").unwrap();
-    let token = auth.issue(alice, std::time::Instant::now()).unwrap();
+    let token = auth.issue(alice, &auth.users(), std::time::Instant::now()).unwrap();
     let bearer = format!("Bearer {token}");
     for path in methods() {
         let expected = match path.as_str() {
@@ -135,7 +136,8 @@ async fn wrong_tokens_and_unknown_methods_are_refused() {
     assert_eq!(call(&auth, list, Some("Bearer 00ff")).await, "TOKEN_EXPIRED");
     assert_eq!(call(&auth, list, Some("Bearer")).await, "TOKEN_MISSING");
     assert_eq!(call(&auth, list, Some("Basic YTpi")).await, "TOKEN_MISSING");
-    let token = auth.issue(UserName::new("a").unwrap(), std::time::Instant::now()).unwrap();
+    let token =
+        auth.issue(UserName::new("a").unwrap(), &auth.users(), std::time::Instant::now()).unwrap();
     let bearer = format!("Bearer {token}");
     for path in [
         "/",
