@@ -19,8 +19,7 @@ pub(crate) struct Name(Arc<str>);
 impl Name {
     /// A new one.
     pub(crate) fn new() -> Self {
-        let bytes: [u8; 8] = random();
-        Self(format!("{:016x}", u64::from_be_bytes([a, b, c, d, e, f, g, h])).into())
+        Self(format!("{:016x}", u64::from_be_bytes(random())).into())
     }
 
     /// Its characters.

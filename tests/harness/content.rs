@@ -62,6 +62,8 @@ pub fn x_by_python(files: &[PathBuf]) -> Vec<u8> {
 pub fn python(arguments: &[&str], input: &[u8]) -> Vec<u8> {
     let mut child = Command::new("python3")
         .args(arguments)
+        // What it starts leaves nothing in the home of who runs the tests.
+        .env("DFS_NO_TOKEN_CACHE", "1")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

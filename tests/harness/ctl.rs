@@ -36,11 +36,13 @@ impl Ctl {
             "DFS_USER",
             "DFS_NO_TOKEN_CACHE",
             "XDG_CONFIG_HOME",
-            "XDG_CACHE_HOME",
             "RUST_LOG",
         ] {
             command.env_remove(name);
         }
+        // Not among the files that a test puts and gets.
+        let cache = dir.parent().unwrap_or(dir).join("cache");
+        command.env("XDG_CACHE_HOME", cache);
         Self { command, line: "dfsctl".into(), stdin: None, limit: HARD_LIMIT }
     }
 

@@ -130,7 +130,7 @@ fn only_an_administrator_repairs_the_files_of_all() {
     refused.exits(1).says("only an administrator");
     let repaired = cluster.ctl(["repair", "--all-users"]).ok();
     repaired.prints("bob: his: repaired").prints(&format!("{USER}: hers: repaired"));
-    cluster.dfsctl_as("bob").args(["repair"]).run().ok().prints("1 healthy");
+    cluster.dfsctl_as("bob").args(["repair"]).run().ok().prints("healthy      1");
     cluster.ctl(["repair", "--all-users", "h"]).exits(2);
 
     // A role is changed like a password: at once, and the logins end.

@@ -60,13 +60,12 @@ impl Node {
         let mut client = DfsServiceClient::new(channel)
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
-        let token = match self.kept_token() {
-            Some(token) if self.credentials.password.is_some() => token,
-            Some(token) => {
-                // Nothing could be done about a refusal later: it is found out now.
-                self.introduce(&mut client, &token).await?;
-                token
-            }
+        let kept = match self.kept_token() {
+            Some(token) => self.introduce(&mut client, token).await?,
+            None => None,
+        };
+        let token = match kept {
+            Some(token) => token,
             None => self.authenticate(&mut client).await?,
         };
         Ok(Session { client, bearer: bearer(&token)?, number })
@@ -79,21 +78,25 @@ impl Node {
         cache.find(&self.place(), password.as_deref())
     }
 
-    /// Asks a node who it is, with a token that it may not know any more.
+    /// Asks a node who it is, with a token that it may not know any more: `None`, and the token
+    /// is forgotten. Found out before anything is sent that would have to be sent again.
     async fn introduce(
         &self,
         client: &mut DfsServiceClient<Channel>,
-        token: &str,
-    ) -> Result<(), Cause> {
+        token: String,
+    ) -> Result<Option<String>, Cause> {
         let mut request = Request::new(pb::GetNodeInfoRequest {});
         name(&mut request);
-        request.metadata_mut().insert("authorization", bearer(token)?);
+        request.metadata_mut().insert("authorization", bearer(&token)?);
         let answer = within(UNARY_LIMIT, "GetNodeInfo", client.get_node_info(request)).await;
         match answer {
-            Ok(answer) => self.check(answer.get_ref().node.as_ref()),
+            Ok(answer) => {
+                self.check(answer.get_ref().node.as_ref())?;
+                Ok(Some(token))
+            }
             Err(Cause::Refused { reason: Some(Reason::TokenExpired), .. }) => {
                 self.forget_token();
-                Err(Cause::LoggedOut)
+                Ok(None)
             }
             Err(cause) => Err(self.first_answer(cause)),
         }

@@ -2,8 +2,8 @@
 //!
 //! On a loopback address everybody on the machine, without credentials; but no web page that a
 //! browser on the machine has open, neither by a name of its own that leads here (the Host
-//! header is checked) nor by a request across sites. On any other address a user with his
-//! password, through the same queue as every login.
+//! header is checked) nor by a request across sites. On any other address an administrator with
+//! his password, through the same queue as every login.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -11,12 +11,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use dfs_proto::name::UserName;
 use http::{HeaderMap, header};
 use sha2::{Digest, Sha256};
 
-use crate::auth::{Auth, LoginError};
+use crate::auth::{Auth, LoginError, Principal};
 use crate::connections::share;
+use crate::users::Role;
 
 /// Credentials that are known to be good, so that a scraper does not pay for a hash each time.
 const REMEMBERED: usize = 64;
@@ -28,7 +28,7 @@ pub(super) enum Refusal {
     Host,
     #[error("requests of other sites are not answered")]
     CrossSite,
-    #[error("no user, or the wrong password")]
+    #[error("no administrator, or the wrong password")]
     Credentials,
     #[error("too many logins wait, or have failed")]
     Busy,
@@ -55,18 +55,20 @@ impl Door {
         if self.is_loopback {
             return if names_loopback(headers) { Ok(()) } else { Err(Refusal::Host) };
         }
-        let user = self.user(headers, share(from)).await?;
-        if may_look(&user) { Ok(()) } else { Err(Refusal::Credentials) }
+        match self.caller(headers, share(from)).await?.role {
+            Role::Admin => Ok(()),
+            Role::User => Err(Refusal::Credentials),
+        }
     }
 
-    /// The user whose credentials came.
-    async fn user(&self, headers: &HeaderMap, from: IpAddr) -> Result<UserName, Refusal> {
+    /// Who came with these credentials.
+    async fn caller(&self, headers: &HeaderMap, from: IpAddr) -> Result<Principal, Refusal> {
         let (name, password) = basic(headers).ok_or(Refusal::Credentials)?;
         let key = key(&name, &password);
         let token = self.good().get(&key).cloned();
         // A token that was withdrawn takes what is remembered along.
-        if let Some(user) = token.and_then(|token| self.auth.user_of(&token)) {
-            return Ok(user);
+        if let Some(caller) = token.and_then(|token| self.auth.principal(&token)) {
+            return Ok(caller);
         }
         let failures = &self.auth.failures;
         failures.allow(&name, from).map_err(|_| Refusal::Busy)?;
@@ -80,23 +82,18 @@ impl Door {
             LoginError::Overloaded => Refusal::Busy,
             LoginError::Refused | LoginError::Failed => Refusal::Credentials,
         })?;
-        let user = self.auth.user_of(&token).ok_or(Refusal::Credentials)?;
+        let caller = self.auth.principal(&token).ok_or(Refusal::Credentials)?;
         let mut good = self.good();
         if good.len() >= REMEMBERED {
             good.clear();
         }
         good.insert(key, token);
-        Ok(user)
+        Ok(caller)
     }
 
     fn good(&self) -> MutexGuard<'_, HashMap<[u8; 32], String>> {
         self.good.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Whether a user may see how the node is: every user may.
-fn may_look(_user: &UserName) -> bool {
-    true
 }
 
 fn key(name: &str, password: &str) -> [u8; 32] {
