@@ -62,7 +62,7 @@ fn a_password_comes_from_the_flag_the_environment_or_the_configuration() {
 fn at_a_terminal_a_refused_password_is_asked_for_again() {
     /// Runs a command on a terminal and answers its prompts with one password after another.
     const TERMINAL: &str = r#"
-import json, os, pty, re, select, sys, time
+import json, os, pty, re, select, sys, termios, time
 answers = json.loads(sys.argv[1])
 pid, terminal = pty.fork()
 if pid == 0:
@@ -80,6 +80,9 @@ while time.monotonic() < deadline:
     seen += piece
     if answers and re.search(rb'assword[^\n]*: ?$', seen[start:]):
         start = len(seen)
+        # The prompt comes before the echo is turned off.
+        while termios.tcgetattr(terminal)[3] & termios.ECHO and time.monotonic() < deadline:
+            time.sleep(0.001)
         os.write(terminal, answers.pop(0).encode() + b'\n')
 else:
     os.kill(pid, 9)
