@@ -141,6 +141,7 @@ fn names_loopback(headers: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use dfs_proto::name::UserName;
 
     fn headers(all: &[(&'static str, &str)]) -> HeaderMap {
         let each = all.iter().map(|(name, value)| {
@@ -203,17 +204,22 @@ mod tests {
     async fn off_the_loopback_a_password_is_needed() {
         let dir = tempfile::tempdir().unwrap();
         let mut users = crate::users::Users::load_or_empty(&dir.path().join("users")).unwrap();
-        users.add(UserName::new("alice").unwrap(), "right").unwrap();
+        let alice = UserName::new("alice").unwrap();
+        users.add(alice, "right", Role::Admin).unwrap();
+        users.add(UserName::new("bob").unwrap(), "right", Role::User).unwrap();
         let auth = Arc::new(Auth::new(users, "the secret of the cluster"));
         let from = IpAddr::from([10, 0, 0, 7]);
         let door = Door::new(false, Arc::clone(&auth));
-        let of = |password: &str| {
-            let encoded = BASE64_STANDARD.encode(format!("alice:{password}"));
+        let by = |name: &str, password: &str| {
+            let encoded = BASE64_STANDARD.encode(format!("{name}:{password}"));
             let basic = format!("Basic {encoded}");
             headers(&[("host", "dfs1.example:11001"), ("authorization", &basic)])
         };
+        let of = |password| by("alice", password);
         assert_eq!(door.admit(&HeaderMap::new(), from).await, Err(Refusal::Credentials));
         assert_eq!(door.admit(&of("wrong"), from).await, Err(Refusal::Credentials));
+        assert_eq!(door.admit(&by("bob", "right"), from).await, Err(Refusal::Credentials));
+        door.good().clear();
         assert_eq!(door.admit(&of("right"), from).await, Ok(()));
         assert_eq!(door.good().len(), 1, "and is remembered");
         assert_eq!(door.admit(&of("right"), from).await, Ok(()));
