@@ -1,6 +1,8 @@
 //! Checksums: MD5 of a whole file, which also turns the placement table, and CRC32C of
 //! blocks, chunks and files.
 
+mod md5;
+
 use std::fmt;
 
 use crc_fast::CrcAlgorithm::Crc32Iscsi;
@@ -17,7 +19,9 @@ impl Md5Digest {
 
     /// Computes the digest of `content`.
     pub fn of(content: &[u8]) -> Self {
-        Self(md5::compute(content).0)
+        let mut hasher = Md5Hasher::new();
+        hasher.update(content);
+        hasher.finish()
     }
 
     /// The 16 bytes of the digest.
@@ -88,12 +92,12 @@ impl Md5Hasher {
 
     /// Adds `bytes`.
     pub fn update(&mut self, bytes: &[u8]) {
-        self.0.consume(bytes);
+        self.0.take(bytes);
     }
 
     /// Ends.
     pub fn finish(self) -> Md5Digest {
-        Md5Digest(self.0.finalize().0)
+        Md5Digest(self.0.finish())
     }
 }
 
@@ -122,6 +126,11 @@ impl Crc32c {
     pub fn then(self, next: Self, length: u64) -> Self {
         if length == 0 {
             return self;
+        }
+        // Zeros in front change nothing, and there are none most times: the first block of a
+        // chunk is often the only one.
+        if self == Self::default() {
+            return next;
         }
         let sum = crc_fast::checksum_combine(Crc32Iscsi, self.0.into(), next.0.into(), length);
         Self(u32::try_from(sum).expect("a CRC32C has 32 bits"))
