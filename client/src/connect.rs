@@ -17,8 +17,9 @@ use dfs_proto::name::{ClusterName, FilePath};
 use dfs_proto::placement::NodeId;
 use dfs_proto::wire::pb::dfs_service_client::DfsServiceClient;
 use dfs_proto::wire::status::{Reason, request_id};
-use dfs_proto::wire::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
+use dfs_proto::wire::{CONNECTION_WINDOW_BYTES, MAX_FRAME_BYTES, STREAM_WINDOW_BYTES, pb, upload};
 use tokio::sync::Mutex;
+use tokio_stream::Stream;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Request, Response, Status};
@@ -63,6 +64,7 @@ pub type Notify = Arc<dyn Fn(Notice) + Send + Sync>;
 #[derive(Clone)]
 pub(crate) struct Session {
     client: DfsServiceClient<Channel>,
+    channel: Channel,
     bearer: MetadataValue<Ascii>,
     number: u64,
 }
@@ -78,6 +80,15 @@ impl Session {
 
     pub(crate) fn client(&self) -> DfsServiceClient<Channel> {
         self.client.clone()
+    }
+
+    /// Sends chunks.
+    pub(crate) async fn put_chunk(
+        &self,
+        messages: impl Stream<Item = pb::PutChunkRequest> + Send + Unpin + 'static,
+    ) -> Result<pb::PutChunkResponse, Status> {
+        let metadata = self.request(()).into_parts().0;
+        upload::put_chunk(self.channel.clone(), metadata, messages).await
     }
 }
 
@@ -212,6 +223,7 @@ impl Node {
         let endpoint = endpoint
             .connect_timeout(CONNECT_LIMIT)
             .tcp_nodelay(true)
+            .max_frame_size(MAX_FRAME_BYTES)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
         match tokio::time::timeout(CONNECT_LIMIT, endpoint.connect()).await {

@@ -3,14 +3,17 @@
 //! The first pass finds the MD5 and the checksums; the second sends the blocks and must find
 //! the same again.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Read;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
-use dfs_proto::chunk::{BLOCK_BYTES, ChunkId, MAX_FILE_BYTES, block_range};
+use dfs_proto::chunk::{ChunkId, MAX_FILE_BYTES, block_count, block_range};
 use dfs_proto::digest::{Crc32c, Md5Digest, Md5Hasher};
 use dfs_proto::name::FilePath;
 use tokio::sync::mpsc;
@@ -23,13 +26,33 @@ const IN_MEMORY_BYTES: u64 = 256 << 10;
 /// Blocks that may be read ahead of the network, for each stream.
 const READ_AHEAD: usize = 2;
 
+/// Blocks of a chunk that are kept for its other node. One that is further behind reads for
+/// itself: no node waits for another.
+const RECENT: usize = 3;
+
+/// Blocks that are read ahead of the digest.
+const SCAN_AHEAD: usize = 2;
+
 /// Content that can be read twice.
 #[derive(Clone)]
 pub(crate) enum Source {
     /// In memory.
     Bytes(Bytes),
     /// In a file, which may be a spooled stream.
-    File(Arc<File>),
+    File(Arc<Local>),
+}
+
+/// An open file, and of each chunk the blocks that one node's stream has read and the other's
+/// has not yet. Held while a block is read: both want the same one.
+pub(crate) struct Local {
+    file: File,
+    recent: [Mutex<VecDeque<(u64, Bytes)>>; 4],
+}
+
+impl From<File> for Local {
+    fn from(file: File) -> Self {
+        Self { file, recent: Default::default() }
+    }
 }
 
 /// What the first pass found.
@@ -53,7 +76,7 @@ impl Source {
         }
         let file = File::open(path).map_err(Error::local("read", path))?;
         let modified = about.modified().map_err(Error::local("read", path))?;
-        Ok((Self::File(Arc::new(file)), modified))
+        Ok((Self::File(Arc::new(file.into())), modified))
     }
 
     /// Copies a stream of unknown length to a temporary file without a name.
@@ -61,13 +84,13 @@ impl Source {
         let directory = std::env::temp_dir();
         let mut file = tempfile::tempfile().map_err(Error::local("write", &*directory))?;
         std::io::copy(&mut stream, &mut file).map_err(Error::local("spool stdin to", directory))?;
-        Ok(Self::File(Arc::new(file)))
+        Ok(Self::File(Arc::new(file.into())))
     }
 
     fn length(&self) -> std::io::Result<u64> {
         match self {
             Self::Bytes(bytes) => Ok(bytes.len() as u64),
-            Self::File(file) => Ok(file.metadata()?.len()),
+            Self::File(local) => Ok(local.file.metadata()?.len()),
         }
     }
 
@@ -86,10 +109,10 @@ impl Source {
             return Err(Error::Manifest { path: remote.clone(), source });
         }
         let source = match self {
-            Self::File(file) if size <= IN_MEMORY_BYTES => {
+            Self::File(local) if size <= IN_MEMORY_BYTES => {
                 // One byte more than expected, to notice a file that grows.
                 let mut buffer = vec![0; usize::try_from(size).map_err(|_| changed())? + 1];
-                let found = read_up_to(&file, &mut buffer, 0).map_err(unreadable)?;
+                let found = read_up_to(&local.file, &mut buffer, 0).map_err(unreadable)?;
                 if found as u64 != size {
                     return Err(changed());
                 }
@@ -101,44 +124,36 @@ impl Source {
         let mut md5 = Md5Hasher::new();
         let mut crcs = [Crc32c::default(); 4];
         let mut blocks = [const { Vec::new() }; 4];
-        for chunk in ChunkId::ALL {
-            let crc = &mut crcs[chunk.index()];
-            let length = chunk.length(size);
-            let mut offset = 0;
-            while offset < length {
-                let block = source.block(size, chunk, offset / BLOCK_BYTES).map_err(unreadable)?;
-                let expected = block_range(length, offset / BLOCK_BYTES);
-                if block.len() as u64 != expected.end - expected.start {
+        let mut take = |chunk: ChunkId, block: &[u8], sum: Crc32c| {
+            let length = block.len() as u64;
+            md5.update(block);
+            crcs[chunk.index()] = crcs[chunk.index()].then(sum, length);
+            blocks[chunk.index()].push(sum);
+            progress(length);
+        };
+        match &source {
+            Self::Bytes(bytes) => {
+                for (chunk, range) in all_blocks(size) {
+                    let block = bytes.get(memory_range(range)).ok_or_else(changed)?;
+                    take(chunk, block, Crc32c::of(block));
+                }
+            }
+            Self::File(local) => {
+                let whole = local.scan(size, take).map_err(unreadable)?;
+                if !whole {
                     return Err(changed());
                 }
-                md5.update(&block);
-                let sum = Crc32c::of(&block);
-                *crc = crc.then(sum, block.len() as u64);
-                blocks[chunk.index()].push(sum);
-                offset = expected.end;
-                progress(block.len() as u64);
             }
         }
         Ok((source, Sums { size, md5: md5.finish(), crcs, blocks }))
     }
 
-    /// Reads one block of a chunk of a file of `size` bytes; shorter where the file ends early.
-    fn block(&self, size: u64, chunk: ChunkId, index: u64) -> std::io::Result<Bytes> {
-        let start = chunk.range(size).start;
-        let range = block_range(chunk.length(size), index);
-        let length = usize::try_from(range.end - range.start).map_err(std::io::Error::other)?;
-        let offset = start + range.start;
+    /// The only block of a chunk in memory and its checksum; `None` where it has none.
+    pub(crate) fn in_memory(&self, sums: &Sums, chunk: ChunkId) -> Option<(Bytes, Crc32c)> {
+        let crc = *sums.blocks[chunk.index()].first()?;
         match self {
-            Self::Bytes(bytes) => {
-                let offset = usize::try_from(offset).map_err(std::io::Error::other)?;
-                Ok(bytes.slice(offset..offset + length))
-            }
-            Self::File(file) => {
-                let mut buffer = BytesMut::zeroed(length);
-                let found = read_up_to(file, &mut buffer, offset)?;
-                buffer.truncate(found);
-                Ok(buffer.freeze())
-            }
+            Self::Bytes(bytes) => Some((bytes.slice(memory_range(chunk.range(sums.size))), crc)),
+            Self::File(_) => None,
         }
     }
 
@@ -146,14 +161,104 @@ impl Source {
     /// blocking thread. Ends with an error where they are not what the first pass found.
     pub(crate) fn blocks(&self, sums: Arc<Sums>, chunk: ChunkId, first: u64) -> Blocks {
         match self {
-            Self::Bytes(_) => Blocks::Ready { source: self.clone(), sums, chunk, next: first },
-            Self::File(_) => {
+            Self::Bytes(bytes) => Blocks::Ready { bytes: bytes.clone(), sums, chunk, next: first },
+            Self::File(local) => {
                 let (send, receive) = mpsc::channel(READ_AHEAD);
-                let source = self.clone();
-                tokio::task::spawn_blocking(move || source.read_ahead(&sums, chunk, first, &send));
+                let local = local.clone();
+                tokio::task::spawn_blocking(move || local.read_ahead(&sums, chunk, first, &send));
                 Blocks::Ahead(receive)
             }
         }
+    }
+}
+
+/// The blocks of a file of `size` bytes, chunk after chunk, and where in the file they are.
+fn all_blocks(size: u64) -> impl Iterator<Item = (ChunkId, Range<u64>)> {
+    ChunkId::ALL.into_iter().flat_map(move |chunk| {
+        let blocks = 0..block_count(chunk.length(size));
+        blocks.map(move |index| (chunk, place(size, chunk, index)))
+    })
+}
+
+/// Where in a file of `size` bytes a block of a chunk is.
+fn place(size: u64, chunk: ChunkId, index: u64) -> Range<u64> {
+    let start = chunk.range(size).start;
+    let range = block_range(chunk.length(size), index);
+    start + range.start..start + range.end
+}
+
+/// Bytes in memory have lengths that fit.
+fn memory_range(range: Range<u64>) -> Range<usize> {
+    let fit = |place| usize::try_from(place).unwrap_or(usize::MAX);
+    fit(range.start)..fit(range.end)
+}
+
+impl Local {
+    /// Reads the whole file on a thread of its own, a few blocks ahead of `take`. False where it
+    /// ends early.
+    fn scan(
+        &self,
+        size: u64,
+        mut take: impl FnMut(ChunkId, &[u8], Crc32c),
+    ) -> std::io::Result<bool> {
+        type Read = std::io::Result<(ChunkId, Vec<u8>, Crc32c)>;
+        let (full, blocks) = sync_channel::<Read>(SCAN_AHEAD);
+        let (used, unused) = std::sync::mpsc::channel::<Vec<u8>>();
+        let read = move || {
+            for (chunk, range) in all_blocks(size) {
+                let mut buffer = unused.try_recv().unwrap_or_default();
+                let length = memory_range(range.clone());
+                buffer.resize(length.len(), 0);
+                let found = read_up_to(&self.file, &mut buffer, range.start);
+                let block = found.map(|found| {
+                    buffer.truncate(found);
+                    let sum = Crc32c::of(&buffer);
+                    (chunk, buffer, sum)
+                });
+                if full.send(block).is_err() {
+                    return;
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            std::thread::Builder::new().name("read-ahead".into()).spawn_scoped(scope, read)?;
+            for (block, (_, expected)) in blocks.into_iter().zip(all_blocks(size)) {
+                let (chunk, block, sum) = block?;
+                if block.len() as u64 != expected.end - expected.start {
+                    return Ok(false);
+                }
+                take(chunk, &block, sum);
+                // The reader may be at its end.
+                let _ = used.send(block);
+            }
+            Ok(true)
+        })
+    }
+
+    /// Reads a block of a chunk and checks it, or takes what the other node's stream has read.
+    fn block(&self, sums: &Sums, chunk: ChunkId, index: u64) -> Result<(Bytes, Crc32c), Cause> {
+        let expected = usize::try_from(index).ok().and_then(|i| sums.blocks[chunk.index()].get(i));
+        let expected = *expected.ok_or(Cause::SourceChanged)?;
+        let recent = &self.recent[chunk.index()];
+        let mut recent = recent.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = recent.iter().position(|(other, _)| *other == index)
+            && let Some((_, block)) = recent.remove(at)
+        {
+            return Ok((block, expected));
+        }
+        let range = place(sums.size, chunk, index);
+        let mut buffer = BytesMut::zeroed(memory_range(range.clone()).len());
+        let found = read_up_to(&self.file, &mut buffer, range.start)
+            .map_err(|error| Cause::SourceUnreadable(error.to_string()))?;
+        if found != buffer.len() || Crc32c::of(&buffer) != expected {
+            return Err(Cause::SourceChanged);
+        }
+        let block = buffer.freeze();
+        recent.push_back((index, block.clone()));
+        if recent.len() > RECENT {
+            recent.pop_front();
+        }
+        Ok((block, expected))
     }
 
     fn read_ahead(
@@ -163,22 +268,10 @@ impl Source {
         first: u64,
         send: &mpsc::Sender<Result<(Bytes, Crc32c), Cause>>,
     ) {
-        let length = chunk.length(sums.size);
-        for (index, expected) in (0..).zip(&sums.blocks[chunk.index()]) {
-            if index < first {
-                continue;
-            }
-            let block = self
-                .block(sums.size, chunk, index)
-                .map_err(|error| Cause::SourceUnreadable(error.to_string()));
-            let checked = block.and_then(|block| {
-                let range = block_range(length, index);
-                let crc = Crc32c::of(&block);
-                let same = block.len() as u64 == range.end - range.start && crc == *expected;
-                if same { Ok((block, crc)) } else { Err(Cause::SourceChanged) }
-            });
-            let failed = checked.is_err();
-            if send.blocking_send(checked).is_err() || failed {
+        for index in first..block_count(chunk.length(sums.size)) {
+            let block = self.block(sums, chunk, index);
+            let failed = block.is_err();
+            if send.blocking_send(block).is_err() || failed {
                 return;
             }
         }
@@ -190,7 +283,7 @@ pub(crate) enum Blocks {
     /// From memory; the first pass ran over the same bytes.
     Ready {
         /// The bytes.
-        source: Source,
+        bytes: Bytes,
         /// Their sums.
         sums: Arc<Sums>,
         /// The chunk.
@@ -207,20 +300,12 @@ impl Blocks {
     pub(crate) async fn next(&mut self) -> Option<Result<(Bytes, Crc32c), Cause>> {
         match self {
             Self::Ahead(receive) => receive.recv().await,
-            Self::Ready { source, sums, chunk, next } => {
-                let length = chunk.length(sums.size);
-                if *next >= dfs_proto::chunk::block_count(length) {
-                    return None;
-                }
-                let block = source.block(sums.size, *chunk, *next);
+            Self::Ready { bytes, sums, chunk, next } => {
+                let index = usize::try_from(*next).ok()?;
+                let crc = *sums.blocks[chunk.index()].get(index)?;
+                let range = place(sums.size, *chunk, *next);
                 *next += 1;
-                Some(match block {
-                    Ok(block) => {
-                        let crc = Crc32c::of(&block);
-                        Ok((block, crc))
-                    }
-                    Err(error) => Err(Cause::SourceUnreadable(error.to_string())),
-                })
+                Some(Ok((bytes.slice(memory_range(range)), crc)))
             }
         }
     }
@@ -309,6 +394,22 @@ mod tests {
         let (source, sums) = source.scan(&remote(), Path::new("local"), &|_| {}).unwrap();
         file.as_file().set_len(5 << 20).unwrap();
         assert_eq!(read(&source, &Arc::new(sums)).await, Err(Cause::SourceChanged));
+    }
+
+    #[test]
+    fn what_was_read_for_one_node_is_there_for_the_other() {
+        let (_file, source) = in_file(&content(24 << 20));
+        let (source, sums) = source.scan(&remote(), Path::new("local"), &|_| {}).unwrap();
+        let Source::File(local) = source else { panic!("it is a file") };
+        let read = |index| local.block(&sums, ChunkId::C2, index).unwrap().0;
+        let first = read(0);
+        assert_eq!(read(0).as_ptr(), first.as_ptr());
+        assert_ne!(read(0).as_ptr(), first.as_ptr(), "both have had it");
+        let ahead: Vec<Bytes> = (1..6).map(read).collect();
+        assert_ne!(read(1).as_ptr(), ahead[0].as_ptr(), "too far behind");
+        assert_eq!(read(5).as_ptr(), ahead[4].as_ptr());
+        let kept = local.recent.iter().map(|recent| recent.lock().unwrap().len());
+        assert!(kept.max() <= Some(RECENT));
     }
 
     #[test]

@@ -135,36 +135,37 @@ fn block(chunk: ChunkId, index: u32, data: Bytes, crc: Crc32c) -> pb::PutChunkRe
     pb::PutChunkRequest { message: Some(pb::put_chunk_request::Message::Block(block)) }
 }
 
+/// All of a small upload for one node: each of its chunks is one block, or none.
+fn small_messages((upload, chunks): &(Arc<Upload>, ChunkSet)) -> Vec<pb::PutChunkRequest> {
+    let mut messages = Vec::with_capacity(4);
+    for chunk in chunks.iter() {
+        messages.push(upload.header(chunk, 0));
+        if let Some((data, crc)) = upload.source.in_memory(&upload.sums, chunk) {
+            messages.push(block(chunk, 0, data, crc));
+        }
+    }
+    messages
+}
+
 /// Sends many small uploads in one stream.
 pub(crate) async fn send_small(
     node: Arc<Node>,
     uploads: Vec<(Arc<Upload>, ChunkSet)>,
 ) -> Vec<Result<Prepared, NodeError>> {
-    let mut messages = Vec::new();
-    for (upload, chunks) in &uploads {
-        for chunk in chunks.iter() {
-            messages.push(upload.header(chunk, 0));
-            let mut blocks = upload.source.blocks(upload.sums.clone(), chunk, 0);
-            let mut index = 0;
-            while let Some(Ok((data, crc))) = blocks.next().await {
-                messages.push(block(chunk, index, data, crc));
-                index += 1;
-            }
-        }
-    }
     let bytes: u64 = uploads.iter().map(|(upload, chunks)| upload.payload(*chunks)).sum();
     let limit = PROGRESS_LIMIT + Duration::from_secs(bytes / SLOWEST_BYTES_PER_SECOND);
     let answer = node
         .with_session(|session| {
-            let request = session.request(tokio_stream::iter(messages.clone()));
-            let mut client = session.client();
-            async move { within(limit, "PutChunk", client.put_chunk(request)).await }
+            let messages: Vec<_> = uploads.iter().flat_map(small_messages).collect();
+            async move {
+                let call = session.put_chunk(tokio_stream::iter(messages));
+                within(limit, "PutChunk", call).await
+            }
         })
         .await;
     match answer {
         Err(error) => vec![Err(error); uploads.len()],
         Ok(answer) => {
-            let answer = answer.into_inner();
             let mut from = 0;
             let mut results = Vec::with_capacity(uploads.len());
             for (upload, chunks) in &uploads {
@@ -241,6 +242,13 @@ pub(crate) async fn query(node: &Node, upload: &Upload) -> Result<Known, NodeErr
     Ok(Known { held, closed: answer.fenced || answer.committed })
 }
 
+/// The order in which chunks are sent: 1 and 3 first. Of a node's two home chunks one is odd, so
+/// both nodes of a chunk get it at the same time, and it is read once for both.
+fn in_turn(chunks: ChunkSet) -> impl Iterator<Item = ChunkId> {
+    let odd = |chunk: &ChunkId| chunk.get() % 2 == 1;
+    chunks.iter().filter(odd).chain(chunks.iter().filter(move |chunk| !odd(chunk)))
+}
+
 async fn stream(
     node: &Node,
     upload: &Upload,
@@ -255,7 +263,7 @@ async fn stream(
     let feed = async {
         // Moved in, so that the stream ends when everything is sent.
         let send = send;
-        for chunk in chunks.iter() {
+        for chunk in in_turn(chunks) {
             let first = held[chunk.index()];
             let mut blocks = upload.source.blocks(upload.sums.clone(), chunk, first);
             let mut message = upload.header(chunk, first);
@@ -274,8 +282,7 @@ async fn stream(
         }
         Ok::<(), Cause>(())
     };
-    let mut client = session.client();
-    let call = client.put_chunk(session.request(ReceiverStream::new(receive)));
+    let call = session.put_chunk(ReceiverStream::new(receive));
     tokio::pin!(feed, call);
     let mut fed = false;
     let mut limit = PROGRESS_LIMIT;
@@ -284,7 +291,7 @@ async fn stream(
         tokio::select! {
             answer = &mut call => {
                 return match answer {
-                    Ok(answer) => Ok(answer.into_inner()),
+                    Ok(answer) => Ok(answer),
                     Err(status) => Err(cause(&status, what, limit)),
                 };
             }
@@ -332,4 +339,23 @@ fn read_answer(
     }
     let reply = convert::reply(&identity, stat).map_err(|error| nonsense(&error.to_string()))?;
     Ok(Prepared { incarnation: reply.incarnation, tag: reply.tag_answer() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dfs_proto::digest::Residue;
+    use dfs_proto::placement::{NodeId, home_chunks};
+
+    #[test]
+    fn both_nodes_of_a_chunk_get_it_in_the_same_turn() {
+        for x in Residue::ALL {
+            let turns = NodeId::ALL.map(|node| in_turn(home_chunks(x, node)).collect::<Vec<_>>());
+            for turn in [0, 1] {
+                let mut chunks = turns.each_ref().map(|chunks| chunks[turn].get());
+                chunks.sort_unstable();
+                assert_eq!(chunks, if turn == 0 { [1, 1, 3, 3] } else { [2, 2, 4, 4] });
+            }
+        }
+    }
 }

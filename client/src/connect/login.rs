@@ -57,7 +57,7 @@ impl Credentials {
 impl Node {
     pub(super) async fn try_log_in(&self, number: u64) -> Result<Session, Cause> {
         let channel = self.open().await?;
-        let mut client = DfsServiceClient::new(channel)
+        let mut client = DfsServiceClient::new(channel.clone())
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
         let kept = match self.kept_token() {
@@ -68,7 +68,7 @@ impl Node {
             Some(token) => token,
             None => self.authenticate(&mut client).await?,
         };
-        Ok(Session { client, bearer: bearer(&token)?, number })
+        Ok(Session { client, channel, bearer: bearer(&token)?, number })
     }
 
     /// A token of an earlier run.

@@ -5,6 +5,10 @@ pub mod convert;
 
 pub mod status;
 
+pub mod frames;
+
+pub mod upload;
+
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 
