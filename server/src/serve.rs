@@ -39,6 +39,7 @@ use crate::peers::Peers;
 use crate::peers::dial::Dial;
 use crate::peers::hello::{self, StaleDisk};
 use crate::poison::Poison;
+use crate::rpc::whole::WholeLayer;
 use crate::rpc::{Api, PeerApi};
 use crate::tls::{Tls, TlsError};
 use crate::users::{Stamp, Users, UsersError};
@@ -256,6 +257,7 @@ async fn serve(
         .layer(MeterLayer)
         .layer(AuthLayer(auth))
         .layer(CallsLayer)
+        .layer(WholeLayer)
         .add_service(health_service)
         .add_service(reflection_v1()?)
         .add_service(reflection_v1alpha()?)

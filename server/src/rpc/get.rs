@@ -17,9 +17,9 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Response, Status};
+use tonic::Status;
 
-use super::{Answer, Api, answer, status};
+use super::{Api, answer, status};
 use crate::node::Node;
 use crate::node::fetch::{Block, FetchError};
 use crate::request_id::carried;
@@ -103,7 +103,7 @@ pub(super) async fn get_chunks(
     api: &Api,
     user: UserName,
     request: pb::GetChunksRequest,
-) -> Answer<Stream<pb::GetChunksResponse>> {
+) -> Result<Stream<pb::GetChunksResponse>, Status> {
     match request.source {
         None => Err(Malformed::new("source", "is missing").into()),
         Some(Source::ByPath(source)) => by_path(api, user, &source).await,
@@ -115,7 +115,7 @@ async fn by_path(
     api: &Api,
     user: UserName,
     source: &pb::PathSource,
-) -> Answer<Stream<pb::GetChunksResponse>> {
+) -> Result<Stream<pb::GetChunksResponse>, Status> {
     let path = convert::path("by_path.path", &source.path)?;
     let stats = api.node.stat(user.clone(), vec![(path.clone(), None)], false);
     let stats = stats.await.map_err(status::node)?;
@@ -154,7 +154,7 @@ async fn by_path(
             sent => end(outgoing, sent, &node),
         }
     }));
-    Ok(Response::new(stream))
+    Ok(stream)
 }
 
 /// The chunks of the current version that go with the answer.
@@ -183,7 +183,7 @@ fn by_upload(
     api: &Api,
     user: UserName,
     source: &pb::UploadSource,
-) -> Answer<Stream<pb::GetChunksResponse>> {
+) -> Result<Stream<pb::GetChunksResponse>, Status> {
     let path = convert::path("by_upload.path", &source.path)?;
     let upload = convert::upload_id("by_upload.upload_id", &source.upload_id)?;
     if !(1..=MAX_RANGES).contains(&source.ranges.len()) {
@@ -208,7 +208,7 @@ fn by_upload(
         }
         end(outgoing, sent, &node);
     }));
-    Ok(Response::new(stream))
+    Ok(stream)
 }
 
 fn block_message(block: Block) -> pb::GetChunksResponse {

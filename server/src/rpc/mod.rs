@@ -8,6 +8,7 @@ mod peer;
 mod put;
 mod repair;
 pub(crate) mod status;
+pub(crate) mod whole;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,6 @@ use dfs_proto::wire::convert::{self, Malformed};
 use dfs_proto::wire::pb::dfs_service_server::DfsService;
 use dfs_proto::wire::status::{INVALID_CREDENTIALS, Reason};
 use dfs_proto::wire::{MAX_BATCH, pb};
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -30,6 +30,7 @@ use crate::node::Node;
 use crate::telemetry::labels::Limit;
 use crate::telemetry::limit_hit;
 pub(crate) use peer::PeerApi;
+use whole::Beside;
 
 #[cfg(any(test, fuzzing))]
 pub(crate) use list::fuzz;
@@ -134,14 +135,16 @@ impl DfsService for Api {
         put::put_chunk(self, user, request.into_inner()).await
     }
 
-    type GetChunksStream = ReceiverStream<Result<pb::GetChunksResponse, Status>>;
+    /// Nothing: what there is to send is beside it.
+    type GetChunksStream = tokio_stream::Empty<Result<pb::GetChunksResponse, Status>>;
 
     async fn get_chunks(
         &self,
         request: Request<pb::GetChunksRequest>,
     ) -> Answer<Self::GetChunksStream> {
         let user = user(&request)?;
-        get::get_chunks(self, user, request.into_inner()).await
+        let messages = get::get_chunks(self, user, request.into_inner()).await?;
+        Ok(Beside::answer(messages))
     }
 
     async fn list(&self, request: Request<pb::ListRequest>) -> Answer<pb::ListResponse> {
