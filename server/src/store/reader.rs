@@ -8,10 +8,12 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use dfs_proto::chunk::block_range;
 use dfs_proto::digest::Crc32c;
 use dfs_proto::manifest::ChunkSum;
+use rustix::buffer::spare_capacity;
+use rustix::io::{Errno, pread};
 
 use super::ChunkStore;
 use super::format::{Header, PREAMBLE_BYTES, Preamble, decode_trailer, trailer_bytes};
@@ -52,12 +54,7 @@ impl ReadError {
             Self::NoBlock(_) => false,
             Self::Io(error) => {
                 // Out of descriptors or memory says nothing about the disk.
-                let busy = [
-                    rustix::io::Errno::MFILE,
-                    rustix::io::Errno::NFILE,
-                    rustix::io::Errno::NOMEM,
-                    rustix::io::Errno::ACCESS,
-                ];
+                let busy = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::ACCESS];
                 let code = error.raw_os_error();
                 !busy.iter().any(|errno| code == Some(errno.raw_os_error()))
             }
@@ -92,6 +89,22 @@ impl ChunkStore {
         let (header, reader) = ChunkReader::open(&self.path(key))?;
         if header.key == *key && header.sum() == sum { Ok(reader) } else { Err(ReadError::Foreign) }
     }
+}
+
+/// Reads `length` bytes from `offset` on into memory that nobody has to fill with zeros first.
+fn read_exactly(file: &File, length: usize, offset: u64) -> Result<Vec<u8>, ReadError> {
+    let mut data = Vec::with_capacity(length);
+    while data.len() < length {
+        let at = offset.saturating_add(u64::try_from(data.len()).unwrap_or(u64::MAX));
+        match pread(file, spare_capacity(&mut data), at) {
+            Ok(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(io::Error::from(error).into()),
+        }
+    }
+    // More room than was asked for may have been there, and filled.
+    data.truncate(length);
+    Ok(data)
 }
 
 impl ChunkReader {
@@ -133,9 +146,8 @@ impl ChunkReader {
         let crc = *crc.ok_or(ReadError::NoBlock(index))?;
         let range = block_range(self.sum.length, index);
         let length = usize::try_from(range.end - range.start).unwrap_or(0);
-        let mut data = BytesMut::zeroed(length);
-        self.file.read_exact_at(&mut data, self.data_offset + range.start)?;
-        Ok((data.freeze(), crc))
+        let data = read_exactly(&self.file, length, self.data_offset + range.start)?;
+        Ok((data.into(), crc))
     }
 
     /// Reads the whole chunk and checks every checksum.
