@@ -145,10 +145,13 @@ impl Putting {
         first_block: u64,
     ) -> Result<(Target, Result<(), Refused>), NodeError> {
         let node = &self.node;
-        if let Some(result) = node.already_prepared(&header, Purpose::Prepare)? {
+        let length = header.sum().length;
+        // Of a small one the transaction that stores it finds out.
+        if length > INLINE_BYTES
+            && let Some(result) = node.already_prepared(&header, Purpose::Prepare)?
+        {
             return Ok((Target::Nowhere, result));
         }
-        let length = header.sum().length;
         // What goes on has had its room since it was begun.
         node.check_room(if first_block > 0 { 0 } else { length })?;
         let target = if length <= INLINE_BYTES {
