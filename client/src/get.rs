@@ -261,15 +261,18 @@ impl Get {
         job.advance(self.resumed);
         match sink {
             Sink::File(file) => {
+                let mut pieces = Vec::new();
                 for (chunk, blocks) in here {
                     let mut offset = chunk.range(manifest.size()).start;
                     for block in blocks {
                         let length = block.len() as u64;
-                        job.advance(length);
-                        file.write(offset, block).await?;
+                        pieces.push((offset, block));
                         offset += length;
                     }
                 }
+                let bytes = pieces.iter().map(|(_, block)| block.len() as u64).sum();
+                file.write_all(pieces).await?;
+                job.advance(bytes);
                 job.fetch_to_file(wanted, file, come).await
             }
             Sink::Stream(stream) => {

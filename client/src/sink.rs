@@ -25,6 +25,9 @@ const QUEUE: usize = 2;
 /// fetched again in no time.
 const KEEP_BYTES: u64 = 64 << 20;
 
+/// Up to so many bytes are written at once: to hand them to another thread takes longer.
+const QUICK_BYTES: usize = 64 << 10;
+
 /// A place for bytes.
 pub(crate) enum Sink {
     /// A temporary file beside its target.
@@ -46,6 +49,12 @@ enum Hold {
     /// Goes when it is dropped.
     Temporary(Arc<File>, TempPath),
     /// Stays when it is dropped.
+    Partial(Arc<Partial>),
+}
+
+/// The same, for a thread that writes.
+enum Held {
+    Temporary(Arc<File>),
     Partial(Arc<Partial>),
 }
 
@@ -98,19 +107,29 @@ impl PartFile {
 
     /// Writes a block at its offset in the file.
     pub(crate) async fn write(&self, offset: u64, data: Bytes) -> Result<(), Error> {
+        self.write_all(vec![(offset, data)]).await
+    }
+
+    /// Writes blocks at their offsets in the file.
+    pub(crate) async fn write_all(&self, blocks: Vec<(u64, Bytes)>) -> Result<(), Error> {
         let size = self.size;
-        let written = match &self.file {
-            Hold::Temporary(file, _) => {
-                let file = file.clone();
-                tokio::task::spawn_blocking(move || file.write_all_at(&data, offset)).await
-            }
-            Hold::Partial(partial) => {
-                let partial = partial.clone();
-                let write = move || Partial::write(partial.file(), size, offset, &data);
-                tokio::task::spawn_blocking(write).await
-            }
+        let file = match &self.file {
+            Hold::Temporary(file, _) => Held::Temporary(file.clone()),
+            Hold::Partial(partial) => Held::Partial(partial.clone()),
         };
-        let written = written.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        let bytes: usize = blocks.iter().map(|(_, block)| block.len()).sum();
+        let write = move || {
+            blocks.iter().try_for_each(|(offset, data)| match &file {
+                Held::Temporary(file) => file.write_all_at(data, *offset),
+                Held::Partial(partial) => Partial::write(partial.file(), size, *offset, data),
+            })
+        };
+        let written = if bytes <= QUICK_BYTES {
+            write()
+        } else {
+            let written = tokio::task::spawn_blocking(write).await;
+            written.unwrap_or_else(|error| Err(std::io::Error::other(error)))
+        };
         written.map_err(Error::local("write", &*self.target))
     }
 
