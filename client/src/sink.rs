@@ -26,7 +26,7 @@ const QUEUE: usize = 2;
 const KEEP_BYTES: u64 = 64 << 20;
 
 /// Up to so many bytes are written at once: to hand them to another thread takes longer.
-const QUICK_BYTES: usize = 64 << 10;
+const QUICK_BYTES: usize = 4 << 10;
 
 /// A place for bytes.
 pub(crate) enum Sink {
