@@ -225,6 +225,17 @@ pub enum Error {
         /// What each node said.
         nodes: Vec<NodeError>,
     },
+    /// It would take the user over a quota. Nothing happened.
+    #[error(
+        "{path} put failed, nothing was changed: {node}; remove files (what they held counts until \
+         'prune_grace' is over) or ask the operator for a larger 'quota'; see 'dfsctl status'"
+    )]
+    Quota {
+        /// The file.
+        path: FilePath,
+        /// A node that refused, with the limit.
+        node: NodeError,
+    },
     /// The local file changed between two readings. Nothing was stored.
     #[error("{path} put failed: changed while being read; put it again when nobody writes to it")]
     Changed {

@@ -41,6 +41,39 @@ pub struct NodeInfo {
     pub last_scrub_ms: u64,
     /// Uploads that are neither committed nor dropped, and superseded versions.
     pub pending_uploads: u64,
+    /// What the user holds on it, and may hold.
+    pub usage: Usage,
+}
+
+/// What the user holds on one node, and may hold there.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Usage {
+    /// Bytes of all his chunks: of files, of what they replaced until that is pruned, and staged.
+    pub bytes: Limited,
+    /// His files, with those that are being put.
+    pub files: Limited,
+    /// Bytes of his chunks that are coming in or not committed yet.
+    pub staged_bytes: Limited,
+}
+
+/// A figure with a limit.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Limited {
+    /// What there is.
+    pub used: u64,
+    /// Most that there may be; `None` without a limit.
+    pub allowed: Option<u64>,
+}
+
+impl From<pb::UsageView> for Usage {
+    fn from(view: pb::UsageView) -> Self {
+        let limited = |used, allowed| Limited { used, allowed };
+        Self {
+            bytes: limited(view.bytes, view.bytes_allowed),
+            files: limited(view.files.saturating_add(view.uploads), view.files_allowed),
+            staged_bytes: limited(view.staged_bytes, view.staged_bytes_allowed),
+        }
+    }
 }
 
 pub(crate) async fn info(nodes: &Arc<Nodes>) -> PerNode<Result<NodeInfo, NodeError>> {
@@ -69,6 +102,7 @@ pub(crate) async fn info(nodes: &Arc<Nodes>) -> PerNode<Result<NodeInfo, NodeErr
             disk_free_bytes: answer.disk_free_bytes,
             clock_ms: answer.clock_ms,
             pending_uploads: answer.pending_uploads,
+            usage: answer.usage.unwrap_or_default().into(),
         })
     };
     let answers = join_all(NodeId::ALL.map(ask)).await;

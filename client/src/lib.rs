@@ -94,7 +94,7 @@ pub use dfs_proto::protocol::health::{Health, readable_without};
 pub use dfs_proto::protocol::listing::Listed;
 pub use error::{Cause, Error, NodeError, Operation};
 pub use get::{GetOptions, GetReport, Pair};
-pub use info::NodeInfo;
+pub use info::{Limited, NodeInfo, Usage};
 pub use list::{Lister, PathState};
 pub use put::{PutOptions, PutReport};
 pub use repair::{

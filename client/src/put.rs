@@ -13,6 +13,7 @@ use dfs_proto::placement::{NodeId, PerNode};
 use dfs_proto::protocol::commit::CommitAnswer;
 use dfs_proto::protocol::put::{Effect, Event, Outcome, Put};
 use dfs_proto::tag::Tag;
+use dfs_proto::wire::status::Reason;
 use futures_util::future::{BoxFuture, join_all};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio_util::sync::CancellationToken;
@@ -209,6 +210,11 @@ fn is_local(errors: &[NodeError]) -> bool {
     errors.iter().any(|error| local(&error.cause))
 }
 
+/// Whether the user's quota is to blame.
+fn is_quota(error: &NodeError) -> bool {
+    matches!(error.cause, Cause::Refused { reason: Some(Reason::QuotaExceeded), .. })
+}
+
 /// One PUT under way: the machine, its upload, and the messages that are open.
 struct Run {
     nodes: Arc<Nodes>,
@@ -333,6 +339,7 @@ impl Run {
         Box::pin(async move {
             match member.prepare(upload, chunks).await {
                 Ok(prepared) => (Event::Prepared(id, chunks, prepared), None),
+                Err(error) if is_quota(&error) => (Event::PrepareRefused(id), Some(error)),
                 Err(error) => (Event::PrepareFailed(id), Some(error)),
             }
         })
@@ -392,7 +399,10 @@ impl Run {
             }
             Outcome::Interrupted => Err(Error::Interrupted),
             Outcome::Unavailable => Err(Error::unavailable(operation, Some(path), nodes)),
-            Outcome::Refused => Err(Error::Refused { operation, path, nodes }),
+            Outcome::Refused => match nodes.iter().find(|error| is_quota(error)) {
+                Some(node) => Err(Error::Quota { path, node: node.clone() }),
+                None => Err(Error::Refused { operation, path, nodes }),
+            },
         }
     }
 

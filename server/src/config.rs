@@ -4,6 +4,7 @@
 //! nothing is opened or bound before a whole [`Config`] exists.
 
 mod limits;
+pub(crate) mod quota;
 mod tls;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ pub(crate) use limits::LimitSettings;
 pub(crate) use tls::TlsSettings;
 
 use crate::secret;
+use quota::Quotas;
 
 /// How long the data of superseded versions is kept if the file does not say.
 const DEFAULT_PRUNE_GRACE: Duration = Duration::from_secs(15 * 60);
@@ -51,6 +53,7 @@ struct RawConfig {
     scrub_rate: Option<Value>,
     staging_ttl: Option<Value>,
     disk_reserve: Option<Value>,
+    quota: Option<Value>,
     /// Not `deny_unknown_fields`: that would report the first one and nothing else.
     #[serde(flatten)]
     unknown: BTreeMap<String, Value>,
@@ -81,6 +84,7 @@ pub(crate) struct Config {
     pub(crate) staging_ttl: Duration,
     /// Bytes of the disk that chunks leave free; absent: what is usual for its size.
     pub(crate) disk_reserve: Option<u64>,
+    pub(crate) quotas: Quotas,
     pub(crate) healing: HealSettings,
 }
 
@@ -192,6 +196,7 @@ impl Checker<'_> {
         let prune_grace = self.optional("prune_grace", raw.prune_grace.as_ref(), duration);
         let staging_ttl = self.optional("staging_ttl", raw.staging_ttl.as_ref(), duration);
         let disk_reserve = self.optional("disk_reserve", raw.disk_reserve.as_ref(), bytes);
+        let quotas = self.quotas(raw.quota.as_ref());
         let healing = self.healing(raw);
         if let Some(listen) = listen
             && !listen.ip().is_loopback()
@@ -231,6 +236,7 @@ impl Checker<'_> {
             prune_grace: prune_grace?.unwrap_or(DEFAULT_PRUNE_GRACE),
             staging_ttl: staging_ttl?.unwrap_or(DEFAULT_STAGING_TTL),
             disk_reserve: disk_reserve?,
+            quotas,
             healing: healing?,
         })
     }
@@ -388,9 +394,10 @@ fn or_off(text: &str) -> Result<Option<Duration>, String> {
     if text == "off" { Ok(None) } else { duration(text).map(Some) }
 }
 
-/// Reads a number of bytes: `1000`, `64KiB`, `8MiB` or `1GiB`.
+/// Reads a number of bytes: `1000`, `64KiB`, `8MiB`, `1GiB` or `2TiB`.
 fn bytes(text: &str) -> Result<u64, String> {
-    let wrong = || format!("'{text}' is no number of bytes, such as 1000, 64KiB, 8MiB or 1GiB");
+    let wrong =
+        || format!("'{text}' is no number of bytes, such as 1000, 64KiB, 8MiB, 1GiB or 2TiB");
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let number: u64 = number.parse().map_err(|_| wrong())?;
@@ -399,6 +406,7 @@ fn bytes(text: &str) -> Result<u64, String> {
         "KiB" => 1 << 10,
         "MiB" => 1 << 20,
         "GiB" => 1 << 30,
+        "TiB" => 1 << 40,
         _ => return Err(wrong()),
     };
     number.checked_mul(unit).ok_or_else(wrong)

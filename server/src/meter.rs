@@ -236,6 +236,7 @@ fn count(reason: Reason, method: &str) {
         }
         Reason::NotAllowed => auth_failed(AuthFailure::Forbidden),
         Reason::DiskFull => limit_hit(Limit::Disk),
+        Reason::QuotaExceeded => limit_hit(Limit::Quota),
         Reason::Overloaded if method.ends_with("Repair") => limit_hit(Limit::Repairs),
         Reason::Overloaded => limit_hit(Limit::LoginQueue),
         Reason::StreamIdle => limit_hit(Limit::StreamPace),

@@ -139,7 +139,7 @@ impl Parts {
             index,
             store,
             poison.clone(),
-            config.prune_grace,
+            (config.prune_grace, config.quotas.clone()),
             rejoin.is_some(),
         )?;
         Ok(Self {

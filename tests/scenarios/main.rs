@@ -56,6 +56,8 @@ mod accounts;
 
 mod logins;
 
+mod quotas;
+
 mod api;
 
 mod paths;

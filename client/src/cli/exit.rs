@@ -42,9 +42,10 @@ impl From<&Error> for Exit {
             Error::Config(_) | Error::WrongNode { .. } | Error::Name { .. } => Self::Usage,
             Error::NotFound { .. } => Self::NotFound,
             Error::Credentials => Self::Credentials,
-            Error::Unavailable { .. } | Error::Incomplete { .. } | Error::Unconfirmed { .. } => {
-                Self::Nodes
-            }
+            Error::Unavailable { .. }
+            | Error::Quota { .. }
+            | Error::Incomplete { .. }
+            | Error::Unconfirmed { .. } => Self::Nodes,
             Error::Corrupt { .. } => Self::Corrupt,
             Error::Unknown { .. } => Self::Unknown,
             Error::Interrupted => Self::Interrupted,

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::exit::tell;
 use crate::{
-    Condition, CopyFault, Health, Listed, NodeError, NodeInfo, RepairMode, RepairReport,
-    RepairState, RepairSummary, RepairedPath, Verified, VerifyReport, readable_without,
+    Condition, CopyFault, Health, Listed, RepairMode, RepairReport, RepairState, RepairSummary,
+    RepairedPath, Verified, VerifyReport, readable_without,
 };
 
 /// One line of `list`.
@@ -110,81 +110,6 @@ fn survives(have: &PerNode<Option<ChunkSet>>) -> String {
             format!("the loss of node {}, or of nodes {}", single.join(" or "), pairs.join(" or "))
         }
     }
-}
-
-/// The answer to `status`.
-pub(super) fn status_text(infos: &PerNode<Result<NodeInfo, NodeError>>) -> String {
-    let mut text = String::new();
-    for (id, info) in NodeId::ALL.into_iter().zip(infos) {
-        let line = match info {
-            Ok(info) => {
-                let status = if info.identity.rejoining { "rejoining" } else { "serving" };
-                format!(
-                    "node {id}  {status:<9}  version {}  up {} s  free {} of {}  pending {}  life {}",
-                    info.version,
-                    info.uptime_seconds,
-                    gib(info.disk_free_bytes),
-                    gib(info.disk_total_bytes),
-                    info.pending_uploads,
-                    &info.identity.incarnation.to_string()[..8],
-                )
-            }
-            Err(error) => format!("node {id}  down       {}: {}", error.address, error.cause),
-        };
-        writeln!(text, "{line}").expect("a string takes all text");
-        if let Ok(info) = info {
-            let mut more = |line: String| {
-                writeln!(text, "        {line}").expect("a string takes all text");
-            };
-            if !info.rejoin.is_empty() {
-                more(format!("rejoin: {}", info.rejoin));
-            }
-            if info.backlog > 0 {
-                more(format!("files that need healing: {}", info.backlog));
-            }
-            if info.bad_chunks > 0 {
-                more(format!("bad chunks found: {}", info.bad_chunks));
-            }
-        }
-    }
-    text
-}
-
-fn gib(bytes: u64) -> String {
-    const TENTH: u64 = (1 << 30) / 10;
-    format!("{}.{} GiB", bytes / TENTH / 10, bytes / TENTH % 10)
-}
-
-/// The answer to `status` as JSON: an array of four.
-pub(super) fn status_json(infos: &PerNode<Result<NodeInfo, NodeError>>) -> Value {
-    let node = |(id, info): (NodeId, &Result<NodeInfo, NodeError>)| match info {
-        Ok(info) => json!({
-            "node": id.get(),
-            "status": if info.identity.rejoining { "rejoining" } else { "serving" },
-            "cluster": info.identity.cluster.as_str(),
-            "incarnation": info.identity.incarnation.to_string(),
-            "boot": info.identity.boot.count,
-            "version": info.version,
-            "uptime_seconds": info.uptime_seconds,
-            "disk_total_bytes": info.disk_total_bytes,
-            "disk_free_bytes": info.disk_free_bytes,
-            "clock_ms": info.clock_ms,
-            "pending_uploads": info.pending_uploads,
-            "rejoin": info.rejoin,
-            "heals": info.heals,
-            "backlog": info.backlog,
-            "healed_paths": info.healed_paths,
-            "copied_bytes": info.copied_bytes,
-            "bad_chunks": info.bad_chunks,
-            "last_scrub_ms": info.last_scrub_ms,
-        }),
-        Err(error) => json!({
-            "node": id.get(),
-            "status": "down",
-            "error": error.to_string(),
-        }),
-    };
-    NodeId::ALL.into_iter().zip(infos).map(node).collect()
 }
 
 /// One line of `verify` about a file that is not in order.

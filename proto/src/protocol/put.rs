@@ -34,6 +34,8 @@ pub enum Event {
     Prepared(NodeId, ChunkSet, Prepared),
     /// This node cannot take them.
     PrepareFailed(NodeId),
+    /// This node will not take them, for a reason that holds for its opposite as well: a quota.
+    PrepareRefused(NodeId),
     /// A Commit was answered.
     Commit(NodeId, CommitAnswer),
     /// The user wants to stop.
@@ -66,7 +68,7 @@ pub enum Outcome {
     Stored(Tag),
     /// Too few nodes; nothing happened.
     Unavailable,
-    /// Refused by all nodes; nothing happened.
+    /// Refused by all nodes, or by one for a quota; nothing happened.
     Refused,
     /// Stopped by the user; nothing happened.
     Interrupted,
@@ -131,7 +133,10 @@ impl Put {
                 self.on_prepared(id, chunks, prepared, now, &mut effects);
                 self.advance(now, &mut effects);
             }
-            Event::PrepareFailed(id) => {
+            Event::PrepareRefused(_) if self.round.is_none() => {
+                self.abort(Outcome::Refused, &mut effects);
+            }
+            Event::PrepareFailed(id) | Event::PrepareRefused(id) => {
                 self.nodes[id.index()].sending = ChunkSet::EMPTY;
                 self.fail(id, &mut effects);
                 self.advance(now, &mut effects);

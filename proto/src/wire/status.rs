@@ -61,6 +61,9 @@ reasons! {
     ChunkCorrupt = "CHUNK_CORRUPT", DataLoss;
     /// The disk is full.
     DiskFull = "DISK_FULL", ResourceExhausted;
+    /// It would take the user over a quota: `limit` is bytes, files or staged, `used`, `needed`
+    /// and `allowed` are bytes or files.
+    QuotaExceeded = "QUOTA_EXCEEDED", ResourceExhausted;
     /// Too many logins wait already, or have failed; or too many calls on one connection.
     Overloaded = "OVERLOADED", ResourceExhausted;
     /// Nothing came on a stream for too long.

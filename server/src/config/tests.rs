@@ -1,4 +1,6 @@
+use super::quota::Limits;
 use super::*;
+use dfs_proto::name::UserName;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 
@@ -51,6 +53,39 @@ fn a_good_file_is_taken_and_paths_are_relative_to_it() {
 }
 
 #[test]
+fn quotas_are_for_all_and_for_some() {
+    let user = |name| UserName::new(name).unwrap();
+    let limits = |bytes, files, staged| Limits { bytes, files, staged };
+    assert_eq!(load(GOOD).unwrap().quotas.of(&user("alice")), Limits::default());
+    let text = "quota: { bytes: 100GiB, files: 1000, \
+        users: { alice: { bytes: 1TiB, files: off }, bob: { staged: 7 } } }\n";
+    let quotas = load(&(GOOD.to_owned() + text)).unwrap().quotas;
+    assert_eq!(quotas.of(&user("carol")), limits(Some(100 << 30), Some(1000), None));
+    assert_eq!(quotas.of(&user("alice")), limits(Some(1 << 40), None, None));
+    assert_eq!(quotas.of(&user("bob")), limits(Some(100 << 30), Some(1000), Some(7)));
+    let text = "\
+quota:
+  bytes: 5G
+  files: -1
+  size: 3
+  users:
+    Alice: { bytes: [] }
+    bob: many
+";
+    let error = load(&(GOOD.to_owned() + text)).unwrap_err().to_string();
+    let expected = "\
+dfs2.yaml:8: quota: bytes: '5G' is no number of bytes, such as 1000, 64KiB, 8MiB, 1GiB or 2TiB, or off
+dfs2.yaml:8: quota: files: '-1' is no number of files, such as 1000000, or off
+dfs2.yaml:8: quota: size: is not known; correct or remove it
+dfs2.yaml:8: quota: users: Alice: bytes: '?' is no number of bytes, such as 1000, 64KiB, 8MiB, 1GiB or 2TiB, or off
+dfs2.yaml:8: quota: users: Alice: ";
+    assert!(error.starts_with(expected), "{error}");
+    let last = error.lines().last().unwrap();
+    assert!(last.starts_with("dfs2.yaml:8: quota: users: bob: is a map"), "{error}");
+    assert!(load(&(GOOD.to_owned() + "quota: 3GiB\n")).is_err());
+}
+
+#[test]
 fn every_mistake_is_reported_with_its_line() {
     let text = "\
 cluster: 'no spaces'
@@ -84,7 +119,7 @@ dfs2.yaml:7: tls.key: is missing
 dfs2.yaml:7: tls.ca: is missing; it names the authority of the nodes' certificates
 dfs2.yaml:9: insecure: is true or false
 dfs2.yaml:8: prune_grace: '15' is no duration, such as 500ms, 30s, 15m, 2h or 7d
-dfs2.yaml:11: disk_reserve: '5G' is no number of bytes, such as 1000, 64KiB, 8MiB or 1GiB"
+dfs2.yaml:11: disk_reserve: '5G' is no number of bytes, such as 1000, 64KiB, 8MiB, 1GiB or 2TiB"
     );
 }
 
@@ -204,6 +239,7 @@ fn healing_can_be_set_and_turned_off() {
     assert_eq!(bytes("1000"), Ok(1000));
     assert_eq!(bytes("64KiB"), Ok(65_536));
     assert_eq!(bytes("2GiB"), Ok(2 << 30));
+    assert_eq!(bytes("3TiB"), Ok(3 << 40));
     for bad in ["", "MiB", "1MB", "-1", "1.5MiB", "99999999999999999999", "99999999999GiB"] {
         assert!(bytes(bad).is_err(), "{bad}");
     }

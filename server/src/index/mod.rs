@@ -6,14 +6,16 @@
 //! sync. This is the only module that knows which database it is.
 //!
 //! [`codec`] draws keys and values, [`txn`] is a transaction, [`writer`] the group commit,
-//! [`scan`] walks over everything. [`journal`] looks through the database's journals before it
-//! opens them, and [`mark`] says how much they have to have.
+//! [`scan`] walks over everything, [`usage`] counts what each user holds. [`journal`] looks
+//! through the database's journals before it opens them, and [`mark`] says how much they have
+//! to have.
 
 pub(crate) mod codec;
 mod journal;
 mod mark;
 mod scan;
 pub(crate) mod txn;
+pub(crate) mod usage;
 mod writer;
 
 use std::ops::Bound;
@@ -31,6 +33,7 @@ use crate::codec::CodecError;
 use crate::poison::Poison;
 use mark::Mark;
 use txn::{Changes, Lookup, Txn};
+use usage::Usage;
 pub(crate) use writer::Pending;
 use writer::Writer;
 
@@ -168,6 +171,7 @@ pub(crate) struct Index {
     writer: Writer,
     /// The last group that it had when it was opened.
     opened_at: u64,
+    usage: Arc<Usage>,
     poison: Poison,
 }
 
@@ -250,9 +254,12 @@ impl Index {
         if group < durable {
             return Err(OpenError::Lost { path: path.to_owned(), found: group, expected: durable });
         }
-        let writer = Writer::start(Arc::clone(&database), mark, group, poison.clone());
+        let usage = Usage::load(&View::of(&database, &poison));
+        let usage = Arc::new(usage.map_err(|error| damaged(error.to_string()))?);
+        let parts = (Arc::clone(&database), Arc::clone(&usage));
+        let writer = Writer::start(parts, mark, group, poison.clone());
         let writer = writer.map_err(|error| damaged(error.to_string()))?;
-        Ok(Self { database, writer, opened_at: group, poison })
+        Ok(Self { database, writer, opened_at: group, usage, poison })
     }
 
     /// Runs `change` as a transaction and waits until it is durable.
@@ -286,11 +293,12 @@ impl Index {
 
     /// A view of the index as it is now, for reads that belong together.
     pub(crate) fn view(&self) -> View {
-        View {
-            database: Arc::clone(&self.database),
-            snapshot: self.database.fjall.snapshot(),
-            poison: self.poison.clone(),
-        }
+        View::of(&self.database, &self.poison)
+    }
+
+    /// What each user holds.
+    pub(crate) fn usage(&self) -> &Arc<Usage> {
+        &self.usage
     }
 
     /// Finishes what waits and syncs.
@@ -339,6 +347,11 @@ impl Lookup for View {
 }
 
 impl View {
+    fn of(database: &Arc<Database>, poison: &Poison) -> Self {
+        let snapshot = database.fjall.snapshot();
+        Self { database: Arc::clone(database), snapshot, poison: poison.clone() }
+    }
+
     /// Bytes of the whole database on the disk.
     pub(crate) fn disk_bytes(&self) -> Result<u64, IndexError> {
         or_poisoned(&self.poison, self.database.fjall.disk_space())

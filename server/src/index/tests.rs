@@ -82,7 +82,8 @@ async fn rows_survive_a_reopen() {
     assert_eq!(view.peer(NodeId::N3).unwrap(), None);
     let removed = key.clone();
     let remove = move |txn: &mut Txn<'_>| {
-        txn.remove_chunk(&removed);
+        let entry = txn.chunk(&removed)?.unwrap();
+        txn.remove_chunk(&removed, &entry);
         Ok(())
     };
     index.update(remove).await.unwrap();

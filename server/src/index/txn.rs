@@ -9,9 +9,10 @@ use bytes::Bytes;
 use dfs_proto::manifest::UploadId;
 use dfs_proto::name::{FilePath, UserName};
 use dfs_proto::placement::NodeId;
-use dfs_proto::protocol::row::Row;
+use dfs_proto::protocol::row::{Row, Upload};
 
 use super::codec::{self, ChunkEntry, Peer, ScrubPlace};
+use super::usage::{SetAside, Tally};
 use super::{Database, IndexError, Space};
 use crate::chunk_key::ChunkKey;
 
@@ -32,11 +33,22 @@ pub(crate) trait Lookup {
             row.current = Some(codec::read_current(&bytes)?);
         }
         for id in uploads {
-            if let Some(bytes) = self.get(Space::Uploads, &codec::upload_key(user, path, *id))? {
-                row.uploads.insert(*id, codec::read_upload(&bytes)?);
+            if let Some(upload) = self.upload(user, path, *id)? {
+                row.uploads.insert(*id, upload);
             }
         }
         Ok(row)
+    }
+
+    /// An upload of a path that is not its current version.
+    fn upload(
+        &self,
+        user: &UserName,
+        path: &FilePath,
+        upload: UploadId,
+    ) -> Result<Option<Upload>, IndexError> {
+        let bytes = self.get(Space::Uploads, &codec::upload_key(user, path, upload))?;
+        Ok(bytes.as_deref().map(codec::read_upload).transpose()?)
     }
 
     /// What is held of a chunk.
@@ -101,19 +113,21 @@ pub(crate) struct Txn<'a> {
     database: &'a Database,
     group: &'a Overlay,
     own: Overlay,
+    tally: Tally,
 }
 
 impl<'a> Txn<'a> {
     pub(super) fn new(database: &'a Database, group: &'a Overlay) -> Self {
-        Self { database, group, own: Overlay::default() }
+        Self { database, group, own: Overlay::default(), tally: Tally::default() }
     }
 
-    pub(super) fn into_changes(self) -> Overlay {
-        self.own
+    pub(super) fn into_changes(self) -> (Overlay, Tally) {
+        (self.own, self.tally)
     }
 
     /// Writes back what changed in a row since it was loaded.
     pub(crate) fn put_row(&mut self, user: &UserName, path: &FilePath, before: &Row, after: &Row) {
+        self.tally.row(user, path, before, after);
         if before.current != after.current {
             let value = after.current.as_ref().map(codec::put_current);
             let key = codec::path_key(user, path.as_str());
@@ -130,13 +144,22 @@ impl<'a> Txn<'a> {
         }
     }
 
+    /// Puts in a chunk that is not there.
     pub(crate) fn put_chunk(&mut self, key: &ChunkKey, entry: &ChunkEntry) {
+        self.tally.chunk_came(key, entry);
         let value = codec::put_chunk(entry).into();
         self.own.set(Space::Chunks, codec::chunk_key(key), Some(value));
     }
 
-    pub(crate) fn remove_chunk(&mut self, key: &ChunkKey) {
+    /// Removes a chunk that is there as `entry`.
+    pub(crate) fn remove_chunk(&mut self, key: &ChunkKey, entry: &ChunkEntry) {
+        self.tally.chunk_went(key, entry);
         self.own.set(Space::Chunks, codec::chunk_key(key), None);
+    }
+
+    /// A chunk that was put in is the one for which this was set aside.
+    pub(crate) fn arrived(&mut self, room: SetAside) {
+        self.tally.arrived(room);
     }
 
     pub(crate) fn put_scrub(&mut self, place: &ScrubPlace) {

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::mark::Mark;
 use super::txn::{Changes, Overlay, Txn};
+use super::usage::Usage;
 use super::{Database, IndexError, Space, codec};
 use crate::poison::Poison;
 use crate::telemetry::labels::Synced;
@@ -56,14 +57,15 @@ impl<R> Pending<R> {
 impl Writer {
     /// Starts the thread. `group` is the last one in the database, all of which is durable.
     pub(super) fn start(
-        database: Arc<Database>,
+        (database, usage): (Arc<Database>, Arc<Usage>),
         mark: Mark,
         group: u64,
         poison: Poison,
     ) -> std::io::Result<Self> {
         let (jobs, queue) = mpsc::channel(QUEUE);
         let durable = Arc::new(AtomicU64::new(group));
-        let mut groups = Groups { database, mark, last: group, durable: Arc::clone(&durable) };
+        let mut groups =
+            Groups { database, usage, mark, last: group, durable: Arc::clone(&durable) };
         groups.sync_mark()?;
         let thread = std::thread::Builder::new()
             .name("index-writer".into())
@@ -112,6 +114,7 @@ impl Writer {
 /// The groups that were committed.
 struct Groups {
     database: Arc<Database>,
+    usage: Arc<Usage>,
     mark: Mark,
     /// The number of the last one.
     last: u64,
@@ -158,6 +161,7 @@ impl Groups {
 /// The transactions that share one commit.
 struct Group<'a> {
     database: &'a Database,
+    usage: &'a Usage,
     changes: Overlay,
     length: usize,
     durable: bool,
@@ -165,8 +169,9 @@ struct Group<'a> {
 }
 
 impl<'a> Group<'a> {
-    fn new(database: &'a Database) -> Self {
-        Self { database, changes: Overlay::default(), length: 0, durable: false, failed: None }
+    fn new(database: &'a Database, usage: &'a Usage) -> Self {
+        let changes = Overlay::default();
+        Self { database, usage, changes, length: 0, durable: false, failed: None }
     }
 
     fn take(&mut self, job: Job) -> Reply {
@@ -186,8 +191,9 @@ impl<'a> Group<'a> {
         let mut txn = Txn::new(self.database, &self.changes);
         match change(&mut txn) {
             Ok(value) => {
-                let changes = txn.into_changes();
+                let (changes, tally) = txn.into_changes();
                 self.changes.absorb(changes);
+                self.usage.apply(tally);
                 Ok(value)
             }
             Err(error) => {
@@ -231,8 +237,8 @@ fn run(groups: &mut Groups, mut queue: mpsc::Receiver<Message>, poison: &Poison)
 /// Commits group after group until the queue is closed and empty.
 fn work_off(groups: &mut Groups, queue: &mut mpsc::Receiver<Message>, poison: &Poison) {
     while let Some(message) = queue.blocking_recv() {
-        let database = Arc::clone(&groups.database);
-        let mut group = Group::new(&database);
+        let (database, usage) = (Arc::clone(&groups.database), Arc::clone(&groups.usage));
+        let mut group = Group::new(&database, &usage);
         let mut replies = Vec::new();
         let mut next = Some(message);
         while let Some(message) = next {

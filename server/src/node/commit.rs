@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use dfs_proto::manifest::UploadId;
+use dfs_proto::chunk::ChunkSet;
+use dfs_proto::manifest::{UploadId, Version};
 use dfs_proto::name::{FilePath, UserName};
 use dfs_proto::protocol::Refused;
 use dfs_proto::protocol::row::{Ack, CommitOrder, DropEvidence, FenceAnswer, Row};
@@ -30,7 +31,10 @@ impl Node {
             let view = outlook.view();
             let each = orders.iter().map(|(path, order)| {
                 let upload = order.version.upload;
-                let result = change(txn, &user, path, upload, |row| row.commit(&view, order))?;
+                let result = match fits(txn, &user, path, &order.version)? {
+                    Ok(()) => change(txn, &user, path, upload, |row| row.commit(&view, order))?,
+                    Err(refused) => Err(refused),
+                };
                 tracing::debug!(
                     %user, %path, version = %order.version.tag, %upload,
                     write_back = order.write_back, ?result, "commit"
@@ -131,6 +135,25 @@ impl Node {
     }
 }
 
+/// Refuses a version of which something else is held under the same upload: what a node says it
+/// has of a version is of that version.
+fn fits(
+    txn: &Txn<'_>,
+    user: &UserName,
+    path: &FilePath,
+    version: &Version,
+) -> Result<Result<(), Refused>, IndexError> {
+    let Some(manifest) = version.manifest() else { return Ok(Ok(())) };
+    let staged = txn.upload(user, path, version.upload)?;
+    let have = staged.map_or(ChunkSet::EMPTY, |upload| upload.have);
+    for key in ChunkKey::each(user, version.upload, have) {
+        if txn.chunk(&key)?.is_some_and(|entry| entry.sum != manifest.chunk(key.chunk)) {
+            return Ok(Err(Refused::TagConflict));
+        }
+    }
+    Ok(Ok(()))
+}
+
 /// Applies a rule to the row of a path and one upload, and stores what it changed.
 pub(super) fn change<T>(
     txn: &mut Txn<'_>,
@@ -152,9 +175,9 @@ pub(super) fn change<T>(
 pub(super) fn forget(txn: &mut Txn<'_>, keys: Vec<ChunkKey>) -> Result<Vec<ChunkKey>, IndexError> {
     let mut files = Vec::new();
     for key in keys {
-        let entry = txn.chunk(&key)?;
-        txn.remove_chunk(&key);
-        if entry.is_some_and(|entry| entry.inline.is_none()) {
+        let Some(entry) = txn.chunk(&key)? else { continue };
+        txn.remove_chunk(&key, &entry);
+        if entry.inline.is_none() {
             files.push(key);
         }
     }

@@ -146,7 +146,7 @@ impl Node {
         if self.already_prepared(&header, Purpose::Restore)?.is_some() {
             return Ok(false);
         }
-        Ok(self.record_file(header, Purpose::Restore).await?.is_ok())
+        Ok(self.record_file(header, Purpose::Restore, None).await?.is_ok())
     }
 
     /// Takes over what another node knows of paths, as a node that rejoins does: versions that
@@ -294,14 +294,14 @@ impl Restoring {
         match self.target {
             Target::Index { header, check, data } => {
                 node.written(self.chunk, check.finish())?;
-                Ok(node.prepare_small(*header, data, Purpose::Restore).await.done().await?)
+                Ok(node.prepare_small(*header, data, Purpose::Restore, None).await.done().await?)
             }
             Target::File(last) => {
                 let writer = last.await.map_err(|_| NodeError::Task)?;
                 let writer = node.written(self.chunk, writer)?;
                 let publisher = Arc::clone(&node);
                 let publish =
-                    async move { publisher.prepare_large(writer, Purpose::Restore).await };
+                    async move { publisher.prepare_large(writer, Purpose::Restore, None).await };
                 node.to_end(publish).await
             }
         }

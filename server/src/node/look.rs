@@ -10,6 +10,7 @@ use dfs_proto::protocol::row::{Current, UploadState};
 use super::{Node, NodeError};
 use crate::chunk_key::ChunkKey;
 use crate::index::txn::Lookup;
+use crate::index::usage::Held;
 use crate::index::{IndexError, View};
 use crate::telemetry::state::Uploads;
 
@@ -110,6 +111,16 @@ impl Node {
         let fenced =
             row.uploads.get(&upload).is_some_and(|upload| upload.state == UploadState::Fenced);
         Ok(UploadStatus { have, durable_bytes, fenced, committed: row.committed(upload).is_some() })
+    }
+
+    /// How many uploads are neither committed nor dropped, and superseded versions there are.
+    pub(crate) fn pending_uploads(&self) -> u64 {
+        self.index.usage().pending()
+    }
+
+    /// What a user holds.
+    pub(crate) fn held_by(&self, user: &UserName) -> Held {
+        self.index.usage().of(user)
     }
 
     /// Counts uploads that are neither committed nor dropped, and superseded versions.

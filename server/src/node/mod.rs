@@ -4,7 +4,7 @@
 //! rows stop speaking of a file before it is removed. What has begun to change the disk runs to
 //! its end as a tracked task, whoever goes away meanwhile.
 //!
-//! [`put`] takes chunks in and `prepare` makes them durable, [`commit`] moves versions, [`look`] answers questions, [`fetch`]
+//! [`put`] takes chunks in, within what [`quota`] allows, and `prepare` makes them durable, [`commit`] moves versions, [`look`] answers questions, [`fetch`]
 //! sends data, [`check`] re-reads it, [`prune`] forgets what is superseded, [`heal`] is
 //! its part in healing, `scrub` in that of the disk; [`known`] is what this node remembers of the others.
 
@@ -17,6 +17,7 @@ pub(crate) mod look;
 mod prepare;
 pub(crate) mod prune;
 pub(crate) mod put;
+pub(crate) mod quota;
 mod scrub;
 mod suspects;
 
@@ -34,6 +35,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::chunk_key::ChunkKey;
+use crate::config::quota::Quotas;
 use crate::index::txn::Lookup;
 use crate::index::{Index, IndexError};
 use crate::poison::Poison;
@@ -42,6 +44,7 @@ use crate::store::room::{NoRoom, Space};
 use crate::store::writer::WriteError;
 use crate::store::{ChunkStore, Swept};
 use known::Known;
+use quota::OverQuota;
 use suspects::Suspects;
 
 /// Chunks of at most this many bytes live in the index: no file and no sync of their own.
@@ -60,6 +63,8 @@ pub(crate) enum NodeError {
     Stopping,
     #[error("the disk is full: {0}")]
     Full(NoRoom),
+    #[error(transparent)]
+    Quota(OverQuota),
     /// The client's stream contradicts itself or its manifest.
     #[error("chunk {chunk}: {source}")]
     Data { chunk: dfs_proto::chunk::ChunkId, source: WriteError },
@@ -125,6 +130,7 @@ pub(crate) struct Node {
     suspects: Suspects,
     started: Instant,
     prune_grace: Duration,
+    quotas: Quotas,
 }
 
 impl Node {
@@ -135,7 +141,7 @@ impl Node {
         index: Index,
         store: ChunkStore,
         poison: Poison,
-        prune_grace: Duration,
+        (prune_grace, quotas): (Duration, Quotas),
         keep_unknown: bool,
     ) -> Result<Arc<Self>, NodeError> {
         let view = index.view();
@@ -160,6 +166,7 @@ impl Node {
             suspects: Suspects::default(),
             started: Instant::now(),
             prune_grace,
+            quotas,
         }))
     }
 

@@ -14,6 +14,7 @@ use super::{Node, NodeError, Outlook, now_ms};
 use crate::chunk_key::ChunkKey;
 use crate::index::codec::ChunkEntry;
 use crate::index::txn::{Lookup, Txn};
+use crate::index::usage::SetAside;
 use crate::index::{IndexError, Pending};
 use crate::store::format::Header;
 use crate::store::writer::{ChunkWriter, StagedChunk, WriteError};
@@ -79,9 +80,12 @@ impl Node {
         header: Header,
         data: Bytes,
         purpose: Purpose,
+        room: Option<SetAside>,
     ) -> Pending<Result<(), Refused>> {
         let outlook = self.outlook.clone();
-        self.index.submit(move |txn| record(txn, &outlook, &header, Some(data), purpose)).await
+        self.index
+            .submit(move |txn| record(txn, &outlook, &header, Some(data), purpose, room))
+            .await
     }
 
     /// Makes a written chunk durable: file, name, row, in this order.
@@ -89,6 +93,7 @@ impl Node {
         &self,
         writer: ChunkWriter,
         purpose: Purpose,
+        room: Option<SetAside>,
     ) -> Result<Result<(), Refused>, NodeError> {
         let header = writer.header().clone();
         let chunk = header.key.chunk;
@@ -103,7 +108,7 @@ impl Node {
         let named = self.blocking(move || store.publish(staged)).await?;
         self.written(chunk, named)?;
         self.forget_partial(&header.key).await?;
-        self.record_file(header, purpose).await
+        self.record_file(header, purpose, room).await
     }
 
     /// Has the index know a chunk whose file has its name. The caller holds the chunk's lock.
@@ -111,9 +116,10 @@ impl Node {
         &self,
         header: Header,
         purpose: Purpose,
+        room: Option<SetAside>,
     ) -> Result<Result<(), Refused>, NodeError> {
         let (outlook, row) = (self.outlook.clone(), header.clone());
-        let record = move |txn: &mut Txn<'_>| record(txn, &outlook, &row, None, purpose);
+        let record = move |txn: &mut Txn<'_>| record(txn, &outlook, &row, None, purpose, room);
         let result = self.index.update(record).await?;
         if result.is_err() {
             self.remove_if_unknown(header.key).await?;
@@ -200,13 +206,15 @@ fn already(
     })
 }
 
-/// Puts a chunk, its data with it if it is small, and its have-bit into the index.
+/// Puts a chunk, its data with it if it is small, and its have-bit into the index. What was set
+/// aside for it is counted as held then.
 fn record(
     txn: &mut Txn<'_>,
     outlook: &Outlook,
     header: &Header,
     inline: Option<Bytes>,
     purpose: Purpose,
+    room: Option<SetAside>,
 ) -> Result<Result<(), Refused>, IndexError> {
     let ChunkKey { user, upload, chunk } = &header.key;
     let before = txn.row(user, &header.path, &[*upload])?;
@@ -224,5 +232,8 @@ fn record(
     txn.put_row(user, &header.path, &before, &row);
     let entry = ChunkEntry { path: header.path.clone(), sum: header.sum(), inline };
     txn.put_chunk(&header.key, &entry);
+    if let Some(room) = room {
+        txn.arrived(room);
+    }
     Ok(Ok(()))
 }

@@ -18,9 +18,11 @@ use tokio::task::JoinHandle;
 
 use super::look::Stat;
 use super::prepare::Purpose;
+use super::quota::{Declined, OverQuota};
 use super::{INLINE_BYTES, Node, NodeError, now_ms};
 use crate::chunk_key::ChunkKey;
 use crate::index::Pending;
+use crate::index::usage::SetAside;
 use crate::store::format::Header;
 use crate::store::writer::{BlockCheck, ChunkWriter, WriteError};
 
@@ -49,7 +51,7 @@ pub(crate) struct Announced {
 pub(crate) struct Outcome {
     pub(crate) upload: UploadId,
     pub(crate) chunk: ChunkId,
-    pub(crate) result: Result<(), Refused>,
+    pub(crate) result: Result<(), Declined>,
 }
 
 /// A stream that is coming in. Dropped on the way, it leaves whole chunks behind, and of a large
@@ -69,6 +71,16 @@ struct Incoming {
     /// Its outcome's place.
     place: usize,
     target: Target,
+    /// Of the user's quota, until the chunk is held.
+    room: Option<SetAside>,
+}
+
+/// Whether a chunk is wanted.
+enum Admitted {
+    /// With what was set aside for it, if its user has a quota.
+    Yes(Option<SetAside>),
+    /// It is here already, or declined.
+    No(Result<(), Declined>),
 }
 
 enum Target {
@@ -132,26 +144,40 @@ impl Putting {
             self.paths.push(header.path.clone());
         }
         let place = self.outcomes.len();
-        let (target, result) = self.target(header, first_block).await?;
+        let (target, room, result) = match self.admit(&header)? {
+            Admitted::Yes(room) => (self.target(header, first_block)?, room, Ok(())),
+            Admitted::No(result) => (Target::Nowhere, None, result),
+        };
         self.outcomes.push(Outcome { upload, chunk, result });
-        self.incoming = Some(Incoming { chunk, place, target });
+        self.incoming = Some(Incoming { chunk, place, target, room });
         Ok(())
     }
 
-    /// Where an announced chunk goes, and its outcome if that is certain already.
-    async fn target(
-        &self,
-        header: Header,
-        first_block: u64,
-    ) -> Result<(Target, Result<(), Refused>), NodeError> {
+    /// Whether an announced chunk is wanted. A small one that is declined may be followed by others
+    /// that are not; the bytes of a large one are not waited for.
+    fn admit(&self, header: &Header) -> Result<Admitted, NodeError> {
+        let already = || {
+            let result = self.node.already_prepared(header, Purpose::Prepare)?;
+            Ok::<_, NodeError>(result.map(|result| result.map_err(Declined::Rule)))
+        };
+        let small = header.sum().length <= INLINE_BYTES;
+        // Of a small one the transaction that stores it finds out.
+        if !small && let Some(result) = already()? {
+            return Ok(Admitted::No(result));
+        }
+        match self.node.set_aside(header)? {
+            Ok(room) => Ok(Admitted::Yes(room)),
+            Err(over) if small => {
+                Ok(Admitted::No(already()?.unwrap_or(Err(Declined::Quota(over)))))
+            }
+            Err(over) => Err(NodeError::Quota(over)),
+        }
+    }
+
+    /// Where a chunk that may come goes.
+    fn target(&self, header: Header, first_block: u64) -> Result<Target, NodeError> {
         let node = &self.node;
         let length = header.sum().length;
-        // Of a small one the transaction that stores it finds out.
-        if length > INLINE_BYTES
-            && let Some(result) = node.already_prepared(&header, Purpose::Prepare)?
-        {
-            return Ok((Target::Nowhere, result));
-        }
         // What goes on has had its room since it was begun.
         node.check_room(if first_block > 0 { 0 } else { length })?;
         let target = if length <= INLINE_BYTES {
@@ -169,7 +195,7 @@ impl Putting {
             let store = Arc::clone(&node.store);
             Target::File(node.tasks.spawn_blocking(move || store.start(header)))
         };
-        Ok((target, Ok(())))
+        Ok(target)
     }
 
     /// Takes the next block of the chunk last announced.
@@ -212,7 +238,7 @@ impl Putting {
             Some(Incoming { target: Target::File(last), .. }) => Some(last.await),
             _ => None,
         };
-        let Some(Incoming { chunk, place, target }) = self.incoming.take() else {
+        let Some(Incoming { chunk, place, target, room }) = self.incoming.take() else {
             return Ok(());
         };
         let (bytes, step) = match target {
@@ -221,7 +247,8 @@ impl Putting {
                 let Small { header, check, data } = *small;
                 self.node.written(chunk, check.finish())?;
                 let bytes = header.sum().length;
-                (bytes, Step::Index(self.node.prepare_small(header, data, Purpose::Prepare).await))
+                let prepared = self.node.prepare_small(header, data, Purpose::Prepare, room).await;
+                (bytes, Step::Index(prepared))
             }
             Target::File(_) => {
                 let writer = written.ok_or(NodeError::Task)?.map_err(|_| NodeError::Task)?;
@@ -235,7 +262,7 @@ impl Putting {
                 let publish = self
                     .node
                     .tasks
-                    .spawn(async move { node.prepare_large(writer, Purpose::Prepare).await });
+                    .spawn(async move { node.prepare_large(writer, Purpose::Prepare, room).await });
                 (LARGE_COUNTS_AS, Step::File(publish))
             }
         };
@@ -257,22 +284,35 @@ impl Putting {
             Step::File(task) => task.await.map_err(|_| NodeError::Task)??,
         };
         if let Some(outcome) = self.outcomes.get_mut(place) {
-            outcome.result = result;
+            outcome.result = result.map_err(Declined::Rule);
         }
         Ok(())
     }
 
-    /// Waits until all chunks are durable; then looks at their paths.
+    /// Waits until all chunks are durable; then looks at their paths. Fails where the quota was
+    /// too small for each of them.
     pub(crate) async fn finish(mut self) -> Result<(Vec<Outcome>, Vec<Stat>), NodeError> {
         self.end_chunk().await?;
         while !self.waiting.is_empty() {
             self.wait_for_first().await?;
         }
         self.node.check_poison()?;
+        if let Some(over) = self.over_quota() {
+            return Err(NodeError::Quota(over.clone()));
+        }
         let paths = std::mem::take(&mut self.paths);
         let queries = paths.into_iter().map(|path| (path, None)).collect();
         let stats = self.node.stat(self.user.clone(), queries, false).await?;
         Ok((std::mem::take(&mut self.outcomes), stats))
+    }
+
+    /// Why nothing was taken, if that was for the quota alone.
+    fn over_quota(&self) -> Option<&OverQuota> {
+        let each = self.outcomes.iter().map(|outcome| match &outcome.result {
+            Err(Declined::Quota(over)) => Some(over),
+            Ok(()) | Err(Declined::Rule(_)) => None,
+        });
+        each.reduce(|all, one| all.and(one)).flatten()
     }
 }
 

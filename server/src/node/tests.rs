@@ -2,6 +2,7 @@
 
 use super::put::{Announced, Outcome};
 use super::*;
+use crate::config::quota::Quotas;
 use crate::store::writer::WriteError;
 use bytes::Bytes;
 use dfs_proto::chunk::{BLOCK_BYTES, ChunkId, ChunkSet};
@@ -23,7 +24,7 @@ struct Fixture {
     node: Arc<Node>,
 }
 
-fn open(dir: &TempDir, grace: Duration) -> Arc<Node> {
+fn open(dir: &TempDir, grace: Duration, quotas: Quotas) -> Arc<Node> {
     let identity = Identity {
         cluster: ClusterName::new("demo").unwrap(),
         node: NodeId::N1,
@@ -34,7 +35,7 @@ fn open(dir: &TempDir, grace: Duration) -> Arc<Node> {
     let poison = Poison::default();
     let index = Index::open(&dir.path().join("index"), OWN, poison.clone()).unwrap();
     let store = ChunkStore::open(dir.path(), Duration::from_secs(3600)).unwrap();
-    Node::new(identity, index, store, poison, grace, false).unwrap()
+    Node::new(identity, index, store, poison, (grace, quotas), false).unwrap()
 }
 
 impl Fixture {
@@ -43,10 +44,14 @@ impl Fixture {
     }
 
     fn with_grace(grace: Duration) -> Self {
+        Self::with(grace, Quotas::default())
+    }
+
+    fn with(grace: Duration, quotas: Quotas) -> Self {
         let dir = tempfile::tempdir().unwrap();
         ChunkStore::create(dir.path()).unwrap();
         Index::create(&dir.path().join("index"), OWN).unwrap();
-        let node = open(&dir, grace);
+        let node = open(&dir, grace, quotas);
         Self { dir, node }
     }
 
@@ -54,7 +59,7 @@ impl Fixture {
         self.node.close(Duration::from_secs(5)).await;
         let Self { dir, node } = self;
         drop(node);
-        let node = open(&dir, Duration::from_secs(900));
+        let node = open(&dir, Duration::from_secs(900), Quotas::default());
         Self { dir, node }
     }
 
@@ -189,6 +194,7 @@ mod damage;
 mod formats;
 mod putting;
 mod resuming;
+mod usage;
 mod versions;
 
 const C1: ChunkId = ChunkId::C1;

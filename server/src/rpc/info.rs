@@ -18,7 +18,6 @@ pub(super) async fn node_info(
     healer: &Healer,
 ) -> Result<pb::GetNodeInfoResponse, Status> {
     let space = node.space().map_err(status::node)?;
-    let uploads = node.uploads_by_state().await.map_err(status::node)?;
     let index_bytes = node.index_bytes().await.map_err(status::node)?;
     let known = node.known();
     let others = NodeId::ALL.into_iter().filter(|id| *id != node.position());
@@ -38,12 +37,13 @@ pub(super) async fn node_info(
         disk_free_bytes: space.free,
         clock_ms: now_ms(),
         max_block_bytes: BLOCK_BYTES,
-        pending_uploads: uploads.prepared + uploads.superseded + uploads.fenced,
+        pending_uploads: node.pending_uploads(),
         peers: peers.collect(),
         healing: Some(healing(healer)),
         max_message_bytes: u64::try_from(MAX_MESSAGE_BYTES).unwrap_or(u64::MAX),
         max_batch_entries: u64::try_from(MAX_BATCH).unwrap_or(u64::MAX),
         index_bytes,
+        usage: None,
     })
 }
 

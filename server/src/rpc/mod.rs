@@ -286,9 +286,26 @@ impl DfsService for Api {
 
     async fn get_node_info(
         &self,
-        _request: Request<pb::GetNodeInfoRequest>,
+        request: Request<pb::GetNodeInfoRequest>,
     ) -> Answer<pb::GetNodeInfoResponse> {
-        Ok(Response::new(info::node_info(&self.node, &self.healer).await?))
+        let user = user(&request)?;
+        let mut info = info::node_info(&self.node, &self.healer).await?;
+        info.usage = Some(usage(&self.node, &user));
+        Ok(Response::new(info))
+    }
+}
+
+/// What a user holds on this node, and may hold.
+fn usage(node: &Node, user: &UserName) -> pb::UsageView {
+    let (held, limits) = (node.held_by(user), node.limits_of(user));
+    pb::UsageView {
+        bytes: held.bytes,
+        files: held.files,
+        staged_bytes: held.staged_bytes,
+        uploads: held.uploads,
+        bytes_allowed: limits.bytes,
+        files_allowed: limits.files,
+        staged_bytes_allowed: limits.staged,
     }
 }
 

@@ -11,6 +11,7 @@ use tonic::{Response, Status, Streaming};
 
 use super::{Answer, Api, answer, status};
 use crate::node::put::{Announced, Outcome, Putting};
+use crate::node::quota::Declined;
 
 pub(super) async fn put_chunk(
     api: &Api,
@@ -68,6 +69,13 @@ fn result(outcome: Outcome) -> pb::ChunkResult {
     pb::ChunkResult {
         upload_id: outcome.upload.bytes().to_vec(),
         chunk: outcome.chunk.get().into(),
-        refusal: outcome.result.as_ref().err().map(Into::into),
+        refusal: outcome.result.err().map(refusal),
+    }
+}
+
+fn refusal(declined: Declined) -> pb::Refusal {
+    match declined {
+        Declined::Rule(refused) => (&refused).into(),
+        Declined::Quota(over) => Reason::QuotaExceeded.refusal(over.to_string()),
     }
 }

@@ -7,6 +7,7 @@ use tonic::Status;
 
 use crate::node::NodeError;
 use crate::node::fetch::FetchError;
+use crate::node::quota::OverQuota;
 use crate::store::room::NoRoom;
 use crate::store::writer::WriteError;
 
@@ -23,6 +24,7 @@ pub(crate) fn node(error: NodeError) -> Status {
         NodeError::Full(NoRoom::Files { free }) => {
             Reason::DiskFull.status_with(text, &[("free_files", free.to_string())])
         }
+        NodeError::Quota(over) => quota(&over, text),
         NodeError::Data { chunk, source } => {
             let facts = [("chunk", chunk.to_string())];
             match source {
@@ -38,6 +40,17 @@ pub(crate) fn node(error: NodeError) -> Status {
         NodeError::Stream(_) => Reason::InvalidArgument.status(text),
         NodeError::Index(_) | NodeError::Io(_) | NodeError::Task => internal(&text),
     }
+}
+
+/// Which limit was met, and the figures that it is about: bytes, or files.
+fn quota(over: &OverQuota, text: String) -> Status {
+    let facts = [
+        ("limit", over.limit.to_string()),
+        ("used", over.used.to_string()),
+        ("needed", over.needed.to_string()),
+        ("allowed", over.allowed.to_string()),
+    ];
+    Reason::QuotaExceeded.status_with(text, &facts)
 }
 
 /// What a reader on `node` is told.

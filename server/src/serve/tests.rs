@@ -55,6 +55,7 @@ async fn start(position: NodeId, others: SocketAddr) -> Running {
         prune_grace: Duration::from_secs(900),
         staging_ttl: Duration::from_secs(86_400),
         disk_reserve: None,
+        quotas: Default::default(),
         healing: HealSettings::default(),
     };
     replace_file(&config.cluster_secret_file, b"0123456789abcdef\n").unwrap();

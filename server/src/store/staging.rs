@@ -103,6 +103,13 @@ impl ChunkStore {
         partials.get(key).filter(|kept| kept.path == *path).map_or(0, |kept| kept.bytes)
     }
 
+    /// Bytes of all unfinished chunks that are kept for a user, but for one of them.
+    pub(crate) fn kept_bytes(&self, user: &UserName, but: &ChunkKey) -> u64 {
+        let partials = self.partials();
+        let others = partials.iter().filter(|(key, _)| key.user == *user && *key != but);
+        others.fold(0, |all, (_, kept)| all.saturating_add(kept.bytes))
+    }
+
     /// Where the unfinished file of a chunk is kept.
     pub(super) fn partial_path(&self, key: &ChunkKey) -> PathBuf {
         self.root.join(STAGING).join(format!("{}.{}.{PARTIAL}", file_name(key), key.user))

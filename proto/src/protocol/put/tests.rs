@@ -402,6 +402,25 @@ fn a_lost_prepare_is_made_again_under_the_same_tag() {
 }
 
 #[test]
+fn a_quota_ends_the_put_without_a_spill() {
+    let mut run = Run::start(Residue::R0);
+    run.prepare(N2);
+    let effects = run.on(Event::PrepareRefused(N1));
+    let discards = effects.iter().filter(|effect| matches!(effect, Effect::Discard(_)));
+    assert_eq!((discards.count(), effects.len()), (4, 5), "{effects:?}");
+    assert_eq!(run.outcome(), Some(Outcome::Refused));
+    assert_eq!(run.on(Event::PrepareRefused(N3)), []);
+
+    // With Commits sent it is a node that cannot take what another lost.
+    let mut run = Run::start(Residue::R0);
+    run.prepare_all();
+    run.refuse(N2, Refused::PrepareLost(node_ref(N1, 2)));
+    let effects = run.on(Event::PrepareRefused(N1));
+    assert_eq!(effects, [Effect::Prepare(N3, home_chunks(Residue::R0, N1))]);
+    assert_eq!(run.outcome(), None);
+}
+
+#[test]
 fn a_lost_prepare_is_spilled_where_it_cannot_be_made_again() {
     let x = Residue::R0;
     let mut run = Run::start(x);

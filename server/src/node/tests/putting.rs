@@ -51,11 +51,14 @@ async fn putting_again_is_harmless_and_putting_other_content_is_refused() {
         }
         let mut other = File::new("a", 2, size);
         other.upload = file.upload;
-        assert_eq!(fixture.put(&other, &[C1]).await.unwrap()[0].result, Err(Refused::TagConflict));
+        assert_eq!(
+            fixture.put(&other, &[C1]).await.unwrap()[0].result,
+            Err(Refused::TagConflict.into())
+        );
         let mut elsewhere = File::new("b", 1, size);
         elsewhere.upload = file.upload;
         let refused = fixture.put(&elsewhere, &[C1]).await.unwrap().remove(0);
-        assert_eq!(refused.result, Err(Refused::TagConflict));
+        assert_eq!(refused.result, Err(Refused::TagConflict.into()));
         assert_eq!(fixture.read(&file, C1).await.unwrap(), file.chunk(C1));
         assert_eq!(fixture.files("staging").len(), 0);
     }

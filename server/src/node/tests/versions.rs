@@ -147,12 +147,12 @@ async fn a_fenced_upload_is_dropped_with_its_files() {
     assert_eq!(fenced.unwrap(), [Ok(FenceAnswer::Fenced)]);
     assert_eq!(fixture.files("chunks").len(), 2);
     let held = fixture.put(&file, &[C1]).await.unwrap().remove(0);
-    assert_eq!(held.result, Err(Refused::Fenced), "though the chunk is here");
+    assert_eq!(held.result, Err(Refused::Fenced.into()), "though the chunk is here");
     assert_eq!(drop_it().await.unwrap(), [Ok(())]);
     assert_eq!(fixture.files("chunks").len(), 0);
     assert_eq!(fixture.node.uploads_by_state().await.unwrap(), Uploads::default());
     assert_eq!(fixture.commit(&file, 5).await, Err(Refused::Fenced));
-    assert_eq!(fixture.put(&file, &[C1]).await.unwrap()[0].result, Err(Refused::Fenced));
+    assert_eq!(fixture.put(&file, &[C1]).await.unwrap()[0].result, Err(Refused::Fenced.into()));
     let status = fixture.node.upload_status(&alice(), &file.path, file.upload).unwrap();
     assert!(status.fenced && !status.committed && status.have.is_empty());
 }
