@@ -142,10 +142,20 @@ pub enum Error {
         source: NameError,
     },
     /// There is no such file.
-    #[error("{path} not found")]
+    #[error(
+        "{path} not found{}",
+        if *.unconfirmed {
+            ", but unconfirmed: its removal could not be shown to be on three nodes"
+        } else {
+            ""
+        }
+    )]
     NotFound {
         /// The file.
         path: FilePath,
+        /// It was removed, and the next reader may still find it: three nodes could not be shown
+        /// to know of that.
+        unconfirmed: bool,
     },
     /// Every node that answered refused the credentials.
     #[error("{}", dfs_proto::wire::status::INVALID_CREDENTIALS)]

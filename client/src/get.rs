@@ -130,7 +130,7 @@ async fn run(
     }
     let (version, unconfirmed) = decided;
     let Some(manifest) = version.manifest().cloned() else {
-        return Err(Error::NotFound { path: read.path });
+        return Err(Error::NotFound { path: read.path, unconfirmed });
     };
     if let Err(wrong) = sink.check(&manifest, read.options.verify).await? {
         let what = format!("its MD5 is {}, stored was {}", wrong.0, manifest.md5());
@@ -185,7 +185,7 @@ impl Get {
             {
                 Ok((look, version, unconfirmed))
             }
-            Outcome::Decided { .. } => Err(Error::NotFound { path }),
+            Outcome::Decided { unconfirmed, .. } => Err(Error::NotFound { path, unconfirmed }),
         }
     }
 
@@ -201,7 +201,7 @@ impl Get {
         }
         let began = matches!(sink, Sink::Stream(stream) if stream.began());
         let (mut look, version, unconfirmed) = match self.decide().await {
-            Err(Error::NotFound { path }) if began => return Err(Error::Replaced { path }),
+            Err(Error::NotFound { path, .. }) if began => return Err(Error::Replaced { path }),
             decided => decided?,
         };
         if version.upload == old.upload {

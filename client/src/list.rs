@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use dfs_proto::name::{FilePath, Prefix};
 use dfs_proto::placement::NodeId;
+use dfs_proto::protocol::decide::{Verdict, View, decide};
 use dfs_proto::protocol::listing::{Entry, FileEntry, Listed, Listing};
 use dfs_proto::wire::convert::Malformed;
 use dfs_proto::wire::{convert, pb};
@@ -147,6 +148,7 @@ pub(crate) async fn stat(nodes: &Arc<Nodes>, path: &FilePath) -> Result<PathStat
         async move { (id, member.stat(path).await) }
     }));
     let mut errors = Vec::new();
+    let mut views = [View::Out; 4];
     for (id, answer) in answers.await {
         match answer {
             Err(error) => {
@@ -154,6 +156,8 @@ pub(crate) async fn stat(nodes: &Arc<Nodes>, path: &FilePath) -> Result<PathStat
                 errors.push(error);
             }
             Ok(reply) => {
+                let tag = reply.current.as_ref().map(|record| record.version.tag);
+                views[id.index()] = View::Here { tag, confirmed: reply.confirmed };
                 let entry = reply.current.map(|record| Entry {
                     path: path.clone(),
                     tag: record.version.tag,
@@ -176,6 +180,9 @@ pub(crate) async fn stat(nodes: &Arc<Nodes>, path: &FilePath) -> Result<PathStat
         None if taking_part < 2 => {
             Err(Error::unavailable(Operation::Stat, Some(path.clone()), errors))
         }
-        None => Err(Error::NotFound { path: path.clone() }),
+        None => {
+            let certain = matches!(decide(&views), Verdict::Decided { unconfirmed: false, .. });
+            Err(Error::NotFound { path: path.clone(), unconfirmed: !certain })
+        }
     }
 }

@@ -115,7 +115,8 @@ impl Run {
                 tracker.spawn(carried(self.finish_behind()));
                 Ok(())
             }
-            Outcome::NotFound => Err(Error::NotFound { path }),
+            // A removal that is on two nodes only is made good, not reported.
+            Outcome::NotFound => Err(Error::NotFound { path, unconfirmed: false }),
             Outcome::Unavailable => Err(Error::unavailable(operation, Some(path), nodes)),
             Outcome::Refused => Err(Error::Refused { operation, path, nodes }),
             Outcome::Interrupted => Err(Error::Interrupted),

@@ -81,7 +81,16 @@ fn a_removal_that_is_on_two_nodes_only_is_no_answer_where_certainty_is_asked_for
     // The next reader might ask the two that still have the file.
     cluster.run_only(&[1, 3]);
     cluster.ctl(["get", "--strict", "file", "-"]).exits(5).says("unconfirmed");
-    cluster.ctl(["get", "file", "-"]).exits(3);
+    for command in [&["get", "file", "-"][..], &["stat", "file"]] {
+        let gone = cluster.dfsctl().args(command).run();
+        gone.exits(3).says("file not found, but unconfirmed: its removal could not be shown");
+    }
+    cluster.ctl(["rm", "file"]).exits(5).says("too few nodes");
+    // Nobody will find it again: nothing is unconfirmed of what was never there.
+    cluster.ctl(["get", "nothing", "-"]).exits(3).does_not_say("unconfirmed");
     cluster.run_only(&[1, 2, 3]);
-    cluster.ctl(["get", "--strict", "file", "-"]).exits(3);
+    cluster.ctl(["stat", "file"]).exits(3).says("unconfirmed");
+    let gone = cluster.ctl(["get", "--strict", "file", "-"]).exits(3);
+    gone.says("file not found").does_not_say("unconfirmed");
+    cluster.ctl(["stat", "file"]).exits(3).does_not_say("unconfirmed");
 }

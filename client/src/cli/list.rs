@@ -101,7 +101,7 @@ pub(super) async fn under(context: &Context, folder: &FilePath) -> Result<Vec<Li
         return Err(Error::unavailable(operation, Some(folder.clone()), nodes));
     }
     if files.is_empty() {
-        return Err(Error::NotFound { path: folder.clone() });
+        return Err(Error::NotFound { path: folder.clone(), unconfirmed: false });
     }
     Ok(files)
 }

@@ -130,7 +130,7 @@ impl Load {
             Ok(report) if report.unconfirmed => Effect::ReadUnconfirmed(sink.recognize(&report)),
             Ok(report) => Effect::Read(sink.recognize(&report)),
             // Nothing says whether this one is confirmed, unless that was asked for.
-            Err(Error::NotFound { .. }) if strict => Effect::Read(None),
+            Err(Error::NotFound { unconfirmed: false, .. }) => Effect::Read(None),
             Err(Error::NotFound { .. }) => Effect::ReadUnconfirmed(None),
             Err(
                 Error::Unavailable { .. }
