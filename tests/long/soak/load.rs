@@ -6,7 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use dfs_client::{Client, Config, Credentials, Error, FilePath, GetOptions, GetReport, PutOptions};
+use dfs_client::{
+    Client, Config, Credentials, Error, FilePath, GetOptions, GetReport, Prefix, PutOptions,
+};
+use dfs_proto::manifest::Manifest;
 use harness::Rng;
 
 use super::history::{Done, Effect, State};
@@ -65,13 +68,14 @@ impl Load {
             // The second three paths are in less demand.
             let path = usize::try_from(self.rng.below(9)).expect("an index") % PATHS.len();
             let path = if hurry { 0 } else { path };
-            match self.rng.below(10) {
+            match self.rng.below(11) {
                 0..4 => self.put(path).await,
                 4..9 => {
                     let strict = self.rng.below(2) == 0;
                     self.get(path, strict).await;
                 }
-                _ => self.remove(path).await,
+                9 => self.remove(path).await,
+                _ => self.list().await,
             }
             let pause = if hurry { 2 } else { 20 + self.rng.below(160) };
             tokio::time::sleep(Duration::from_millis(pause)).await;
@@ -79,8 +83,11 @@ impl Load {
         self.close().await
     }
 
-    /// Reads every path once; all of it has to succeed.
+    /// Reads every path once, and lists all; all of it has to succeed.
     pub(super) async fn read_all(mut self) -> Vec<Done> {
+        self.list().await;
+        let listed = |done: &Done| done.effect != Effect::Failed;
+        assert!(self.done.iter().all(listed), "the listing, after all faults");
         for (path, name) in PATHS.iter().enumerate() {
             let effect = self.get(path, true).await;
             assert!(matches!(effect, Effect::Read(_)), "{name}, after all faults: {effect:?}");
@@ -145,6 +152,38 @@ impl Load {
         effect
     }
 
+    /// Lists everything: what is said of each path is a read of it, as good as a get's. What is
+    /// missing may have been removed by one whom not enough nodes have heard: no listing tells.
+    async fn list(&mut self) {
+        let started = self.began.elapsed();
+        let mut lister = self.client.list(Prefix::new("").expect("all there is"), true);
+        let mut effects = [Effect::ReadUnconfirmed(None); PATHS.len()];
+        loop {
+            match lister.next().await {
+                Ok(Some(listed)) => {
+                    let path = PATHS.iter().position(|path| *path == listed.path.as_str());
+                    let path = path.unwrap_or_else(|| panic!("nobody put {}", listed.path));
+                    let manifest = listed.file.manifest.as_ref();
+                    let manifest = manifest.expect("the listing is a full one");
+                    let state = Some(number_of(manifest));
+                    effects[path] = match listed.unconfirmed {
+                        true => Effect::ReadUnconfirmed(state),
+                        false => Effect::Read(state),
+                    };
+                }
+                Ok(None) => break,
+                Err(Error::Unavailable { .. }) => break,
+                Err(error) => panic!("client {}: list: {error:?}", self.number),
+            }
+        }
+        if lister.taking_part() < 2 {
+            effects = [Effect::Failed; PATHS.len()];
+        }
+        for (path, effect) in effects.into_iter().enumerate() {
+            self.note(path, started, effect);
+        }
+    }
+
     fn note(&mut self, path: usize, started: Duration, effect: Effect) {
         let ended = self.began.elapsed();
         self.done.push(Done { path, client: self.number, started, ended, effect });
@@ -173,6 +212,11 @@ fn file_path(path: usize) -> FilePath {
     FilePath::new(PATHS[path]).expect("a valid path")
 }
 
+/// Which put a manifest is of.
+fn number_of(manifest: &Manifest) -> u64 {
+    manifest.metadata()[NOTE].parse().expect("a number was noted")
+}
+
 /// Where the bytes of a get go.
 #[derive(Debug, Clone, Default)]
 struct Sink(Arc<Mutex<Vec<u8>>>);
@@ -180,8 +224,7 @@ struct Sink(Arc<Mutex<Vec<u8>>>);
 impl Sink {
     /// The put whose bytes these are, exactly.
     fn recognize(&self, report: &GetReport) -> State {
-        let note = &report.manifest.metadata()[NOTE];
-        let number = note.parse().expect("a number was noted");
+        let number = number_of(&report.manifest);
         let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         assert!(*bytes == content(number), "{} bytes are not those of {number}", bytes.len());
         Some(number)
