@@ -209,8 +209,9 @@ async fn serve(
     let identity = node.identity();
     let peers = Peers::new(identity.clone(), dial, &secret);
     let peers = peers.ok_or(ServeError::System("way to call the other nodes"))?;
-    let healer = Healer::new(Arc::clone(&node), peers, config.healing, config.staging_ttl);
-    let healer = Arc::new(healer.restoring(Arc::clone(&data_dir), rejoin.is_some()));
+    let restoring = rejoin.is_some().then(|| Arc::clone(&data_dir));
+    let (healing, staging_ttl) = (config.healing, config.staging_ttl);
+    let healer = Arc::new(Healer::new(Arc::clone(&node), peers, healing, staging_ttl, restoring));
     tasks.spawn(Arc::clone(&healer).keep_scrubbing(ending.clone()));
 
     let (health, health_service) = tonic_health::server::health_reporter();

@@ -58,7 +58,8 @@ pub(crate) struct Healer {
     pub(crate) figures: Figures,
     pulls: Semaphore,
     repairs: Arc<Semaphore>,
-    data_dir: Option<Arc<DataDir>>,
+    /// Where a rejoin that is not over yet is remembered.
+    restoring: Option<Arc<DataDir>>,
     is_restoring: AtomicBool,
     /// What the last pass saw. Held for copies of some numbers only.
     census: Mutex<Option<Census>>,
@@ -67,15 +68,19 @@ pub(crate) struct Healer {
 }
 
 impl Healer {
+    /// `restoring`: where it is remembered that files may be on one disk less since this node's
+    /// was replaced; absent where they are not.
     pub(crate) fn new(
         node: Arc<Node>,
         peers: Peers,
         settings: HealSettings,
         staging_ttl: Duration,
+        restoring: Option<Arc<DataDir>>,
     ) -> Self {
         let (pulls, repairs) = (Semaphore::new(PULLS), Arc::new(Semaphore::new(REPAIRS)));
         let (figures, rejoin_state) = (Figures::default(), Mutex::default());
-        Self {
+        let is_restoring = AtomicBool::new(restoring.is_some());
+        let healer = Self {
             node,
             peers,
             settings,
@@ -83,11 +88,15 @@ impl Healer {
             figures,
             pulls,
             repairs,
-            data_dir: None,
-            is_restoring: AtomicBool::new(false),
+            restoring,
+            is_restoring,
             census: Mutex::default(),
             rejoin_state,
+        };
+        if !healer.node.identity().rejoining {
+            healer.tell_restoring();
         }
+        healer
     }
 
     /// A client's turn to repair, kept until its repair ends; `None` where there are too many.
@@ -107,17 +116,6 @@ impl Healer {
     /// What a rejoining node waits for, or has still to do; empty otherwise.
     pub(crate) fn rejoin_state(&self) -> String {
         self.rejoin_state.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Says whether files may still be on one disk less since this node's was replaced, and
-    /// where that is remembered.
-    pub(crate) fn restoring(self, data_dir: Arc<DataDir>, restoring: bool) -> Self {
-        let healer =
-            Self { data_dir: Some(data_dir), is_restoring: AtomicBool::new(restoring), ..self };
-        if !healer.node.identity().rejoining {
-            healer.tell_restoring();
-        }
-        healer
     }
 
     /// Whether this node's disk was replaced and not every file has been seen whole since.
@@ -141,7 +139,7 @@ impl Healer {
         if !self.is_restoring() {
             return;
         }
-        let Some(data_dir) = self.data_dir.clone() else { return };
+        let Some(data_dir) = self.restoring.clone() else { return };
         match tokio::task::spawn_blocking(move || data_dir.end_rejoin()).await {
             Ok(Ok(())) => {
                 self.is_restoring.store(false, Ordering::Relaxed);

@@ -316,7 +316,8 @@ async fn a_node_that_rejoins_records_whom_it_meets() {
     let peers =
         Peers::new(identity.clone(), Dial::new(&addresses, None), "0123456789abcdef").unwrap();
     let settings = HealSettings::default();
-    let healer = Healer::new(Arc::clone(&own.node), peers, settings, Duration::from_secs(60));
+    let ttl = Duration::from_secs(60);
+    let healer = Healer::new(Arc::clone(&own.node), peers, settings, ttl, None);
     let (event, _) = healer.introduce(NodeId::N2).await;
     let expected = Peer {
         incarnation: other.node.identity().incarnation,
