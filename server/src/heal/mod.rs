@@ -22,12 +22,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use dfs_proto::manifest::Version;
+use dfs_proto::placement::NodeId;
+use dfs_proto::protocol::NodeRef;
+use dfs_proto::protocol::commit::CommitAnswer;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::HealSettings;
 use crate::identity::DataDir;
 use crate::node::Node;
-use crate::peers::Peers;
+use crate::peers::{PeerError, Peers, UserPath};
 use census::Census;
 
 /// Paths repaired at a time.
@@ -149,6 +153,21 @@ impl Healer {
             // It is tried again after the next pass.
             Ok(Err(error)) => tracing::warn!(%error, "the end of the rejoin is not recorded"),
             Err(error) => tracing::warn!(%error, "the end of the rejoin is not recorded"),
+        }
+    }
+
+    /// Sends a node a version that another one has; says how that ended where it is certain.
+    async fn write_back(
+        &self,
+        to: NodeId,
+        of: &UserPath,
+        version: &Version,
+        source: NodeRef,
+    ) -> Result<CommitAnswer, PeerError> {
+        match self.peers.write_back(to, of, version, source).await {
+            Ok(()) => Ok(CommitAnswer::Acked),
+            Err(PeerError::Refused(refused)) => Ok(CommitAnswer::Refused(refused)),
+            Err(error) => Err(error),
         }
     }
 

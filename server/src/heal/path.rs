@@ -1,7 +1,6 @@
 //! Repairing one path: carries the messages of [`dfs_proto::protocol::repair`].
 
 use dfs_proto::placement::NodeId;
-use dfs_proto::protocol::commit::CommitAnswer;
 use dfs_proto::protocol::repair::{Effect, Event, Mode, Repair, Report, State};
 use dfs_proto::protocol::row::ReleaseOrder;
 use futures_util::future::BoxFuture;
@@ -72,11 +71,8 @@ impl Healer {
                     }
                 }
                 Effect::WriteBack { to, version, source } => {
-                    match self.peers.write_back(to, of, &version, source).await {
-                        Ok(()) => Event::WriteBack(to, CommitAnswer::Acked),
-                        Err(PeerError::Refused(refused)) => {
-                            Event::WriteBack(to, CommitAnswer::Refused(refused))
-                        }
+                    match self.write_back(to, of, &version, source).await {
+                        Ok(answer) => Event::WriteBack(to, answer),
                         Err(error) => failed(to, "write back", error),
                     }
                 }

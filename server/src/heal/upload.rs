@@ -2,7 +2,6 @@
 
 use dfs_proto::placement::NodeId;
 use dfs_proto::protocol::NodeRef;
-use dfs_proto::protocol::commit::CommitAnswer;
 use dfs_proto::protocol::janitor::{Effect, Event, Janitor, Outcome};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -40,11 +39,8 @@ impl Healer {
                     Err(_) => Event::Failed(id),
                 },
                 Effect::WriteBack { to, version, source } => {
-                    match self.peers.write_back(to, &path, &version, source).await {
-                        Ok(()) => Event::WriteBack(to, CommitAnswer::Acked),
-                        Err(PeerError::Refused(refused)) => {
-                            Event::WriteBack(to, CommitAnswer::Refused(refused))
-                        }
+                    match self.write_back(to, &path, &version, source).await {
+                        Ok(answer) => Event::WriteBack(to, answer),
                         Err(_) => Event::Failed(to),
                     }
                 }
