@@ -19,6 +19,7 @@ use dfs_proto::protocol::repair::{self, Mode, Repair};
 use dfs_proto::protocol::row::{CommitOrder, FenceAnswer, ReleaseOrder};
 use dfs_proto::tag::Tag;
 
+use crate::list::{Shown, list};
 use crate::message::{Answer, Caller, Request};
 use crate::random::Random;
 
@@ -28,6 +29,8 @@ pub(crate) enum Outcome {
     Put(put::Outcome),
     Remove(remove::Outcome),
     Read(read::Outcome),
+    /// Before a read ends: what a listing says after the same answers.
+    Listed(Shown),
     /// After a read: whether the bytes are those that were put; `None` where they cannot be had.
     Bytes(Option<bool>),
     Repair(repair::Report),
@@ -200,7 +203,12 @@ impl Actor {
             }
             Machine::Read(read) => {
                 if let Some(event) = read_event(id, request, answer) {
-                    on_read(read.on(event, now), &mut wishes);
+                    let effects = read.on(event, now);
+                    let decides = |effect: &read::Effect| matches!(effect, read::Effect::Finish(_));
+                    if effects.iter().any(decides) {
+                        wishes.outcomes.extend(list(read).map(Outcome::Listed));
+                    }
+                    on_read(effects, &mut wishes);
                     self.fetch(&mut wishes);
                 }
             }
@@ -289,7 +297,7 @@ impl Actor {
             return;
         };
         let Some(Outcome::Read(read::Outcome::Decided { version: Some(version), .. })) =
-            wishes.outcomes.first()
+            wishes.outcomes.last()
         else {
             return;
         };

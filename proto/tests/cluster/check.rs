@@ -12,6 +12,7 @@ use dfs_proto::protocol::row::UploadState;
 use dfs_proto::tag::Tag;
 
 use crate::history::History;
+use crate::list::Shown;
 use crate::node::Node;
 
 /// Failures that a file survives: none, any node, any opposite pair; as masks of nodes.
@@ -132,6 +133,30 @@ impl Checks {
         let file = version.as_ref().filter(|version| version.content != Content::Tombstone);
         let upload = file.map(|version| version.upload);
         Some(upload.map(|upload| *self.retries.get(&upload).unwrap_or(&upload)))
+    }
+
+    /// I15: what was completed before a listing began is in it with that tag or a newer one,
+    /// and what was removed before is not. What has no flag is on three nodes.
+    pub(crate) fn listed(
+        &mut self,
+        path: usize,
+        Shown { file, newest }: Shown,
+        floor: Option<Tag>,
+        nodes: &[Node; 4],
+    ) {
+        let newest_tag = newest.map(|(tag, _)| tag);
+        self.expect(newest_tag >= floor, || {
+            format!("I15: a listing knows {newest_tag:?}, but {floor:?} was completed")
+        });
+        let expected = newest.filter(|(_, is_file)| *is_file).map(|(tag, _)| tag);
+        let tag = file.map(|(tag, _)| tag);
+        self.expect(tag == expected, || {
+            format!("I15: listed is {tag:?}, the newest file is {expected:?}")
+        });
+        let flagged = file.is_none_or(|(_, unconfirmed)| unconfirmed);
+        self.expect(flagged || enough(nodes, path, tag), || {
+            format!("I15: {tag:?} is listed without a flag, but is not on three nodes")
+        });
     }
 
     /// I8: data of an upload went from a node that fenced it.

@@ -16,6 +16,8 @@ mod mistake;
 
 mod node;
 
+mod list;
+
 mod actor;
 
 mod check;

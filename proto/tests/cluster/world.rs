@@ -293,6 +293,7 @@ impl World {
                     self.checks.history(path).seen(operation, value);
                 }
             }
+            Outcome::Listed(shown) => self.checks.listed(path, shown, floor, &self.nodes),
             Outcome::Bytes(bytes) => {
                 self.checks.expect(bytes != Some(false), || "I5: damaged bytes were read".into());
             }

@@ -84,7 +84,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::Prune),
         1 => Just(Step::Reopen),
     ];
-    prop::collection::vec(step, 1..40)
+    prop::collection::vec(step, 1..30)
 }
 
 async fn take(mut fixture: Fixture, step: Step) -> Fixture {
@@ -168,7 +168,7 @@ async fn take(mut fixture: Fixture, step: Step) -> Fixture {
 #[test]
 fn what_users_hold_is_what_a_recount_finds() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let config = Config { cases: 24, failure_persistence: None, ..Config::default() };
+    let config = Config { cases: 12, failure_persistence: None, ..Config::default() };
     let test = TestRunner::new(config).run(&steps(), |steps| {
         runtime.block_on(async {
             let mut fixture = Fixture::with_grace(Duration::ZERO);
