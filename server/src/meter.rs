@@ -25,7 +25,7 @@ const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const OTHER: &str = "other";
 
 /// Methods as they are called, and their names in metrics.
-const METHODS: [(&str, &str); 21] = [
+const METHODS: [(&str, &str); 22] = [
     ("/dfs.v1.DfsService/Authenticate", "DfsService/Authenticate"),
     ("/dfs.v1.DfsService/PutChunk", "DfsService/PutChunk"),
     ("/dfs.v1.DfsService/GetChunks", "DfsService/GetChunks"),
@@ -39,6 +39,7 @@ const METHODS: [(&str, &str); 21] = [
     ("/dfs.v1.DfsService/CheckChunks", "DfsService/CheckChunks"),
     ("/dfs.v1.DfsService/Repair", "DfsService/Repair"),
     ("/dfs.v1.DfsService/GetNodeInfo", "DfsService/GetNodeInfo"),
+    ("/dfs.v1.DfsService/Logout", "DfsService/Logout"),
     ("/dfs.v1.PeerService/Hello", "PeerService/Hello"),
     ("/dfs.v1.PeerService/ListRecords", "PeerService/ListRecords"),
     ("/dfs.v1.PeerService/Heal", "PeerService/Heal"),
