@@ -1,9 +1,11 @@
-//! Clients at work while nodes, wires and disks fail: every answer has to be right, and in the
-//! end everything has to be whole again.
+//! Clients at work while nodes, wires, disks and clocks fail: every answer has to be right, and in
+//! the end everything has to be whole again.
 //!
 //! DFS_SECONDS says how long the faults last; a disk is lost only where that is two minutes or
 //! more. The seed that is printed draws the same faults and the same operations again, though
 //! not at the same moments.
+
+mod clocks;
 
 mod faults;
 
@@ -22,6 +24,7 @@ use std::time::{Duration, Instant};
 use harness::cluster::NODES;
 use harness::{Cluster, Rng, wait};
 
+use self::clocks::Clocks;
 use self::faults::Faults;
 use self::history::{Done, Effect};
 use self::links::Links;
@@ -61,6 +64,8 @@ fn every_answer_is_right_whatever_fails_and_all_is_whole_in_the_end() {
         SETTINGS.iter().for_each(|(key, value)| cluster.configure(node, key, value));
     }
     let links = Links::lay(&cluster, CLIENTS);
+    let clocks = Clocks::find();
+    NODES.into_iter().for_each(|node| clocks.set(&mut cluster, node, &mut rng));
     cluster.run_only(&NODES);
     wait::until_true("the nodes know each other", Duration::from_secs(20), || {
         NODES.iter().all(|node| cluster.log(*node).matches(" met ").count() == 3)
@@ -87,7 +92,7 @@ fn every_answer_is_right_whatever_fails_and_all_is_whole_in_the_end() {
         });
         // Told also when the faults panic: nobody waits for a client for ever.
         let _told = TellAtEnd(&told);
-        Faults::new(&mut cluster, &links, &told, CLIENTS, rng.next_u64(), began)
+        Faults::new(&mut cluster, &links, (&told, &clocks), CLIENTS, rng.next_u64(), began)
             .run(length, length >= DISK_IS_LOST_FROM);
         links.mend();
         // All of them still work.

@@ -13,6 +13,7 @@ use harness::content::files;
 use harness::proxy::Mode;
 use harness::{Cluster, Proxy, Rng};
 
+use super::clocks::Clocks;
 use super::links::{self, Links};
 use super::load::Told;
 use super::settled::{is_whole_again, opposite};
@@ -25,6 +26,7 @@ pub(super) struct Faults<'a> {
     cluster: &'a mut Cluster,
     links: &'a Links,
     told: &'a Told,
+    clocks: &'a Clocks,
     clients: u64,
     rng: Rng,
     began: Instant,
@@ -39,13 +41,13 @@ impl<'a> Faults<'a> {
     pub(super) fn new(
         cluster: &'a mut Cluster,
         links: &'a Links,
-        told: &'a Told,
+        (told, clocks): (&'a Told, &'a Clocks),
         clients: u64,
         seed: u64,
         began: Instant,
     ) -> Self {
         let (rng, rejoining, damaged) = (Rng::new(seed), None, BTreeSet::new());
-        Self { cluster, links, told, clients, rng, began, rejoining, damaged }
+        Self { cluster, links, told, clocks, clients, rng, began, rejoining, damaged }
     }
 
     /// Breaks and mends for so long. With `loses_a_disk` one node gets a new one, early on;
@@ -74,6 +76,12 @@ impl<'a> Faults<'a> {
                 assert!(ended.is_none(), "node {node} ended by itself: {ended:?}");
             }
         }
+    }
+
+    /// Starts a node, with another clock than it had.
+    fn start(&mut self, node: usize) {
+        self.clocks.set(self.cluster, node, &mut self.rng);
+        self.cluster.start_node(node);
     }
 
     fn say(&self, what: &str, nodes: &[usize]) {
@@ -114,7 +122,7 @@ impl<'a> Faults<'a> {
                 self.say("killed", &victims);
                 victims.iter().for_each(|node| self.cluster.kill(*node));
                 sleep(length);
-                victims.iter().for_each(|node| self.cluster.start_node(*node));
+                victims.iter().for_each(|node| self.start(*node));
             }
             2..4 => {
                 self.say("frozen", &victims);
@@ -127,7 +135,7 @@ impl<'a> Faults<'a> {
                 victims.iter().for_each(|node| self.cluster.freeze(*node));
                 sleep(length);
                 victims.iter().for_each(|node| self.cluster.kill(*node));
-                victims.iter().for_each(|node| self.cluster.start_node(*node));
+                victims.iter().for_each(|node| self.start(*node));
             }
             _ => self.break_links(&victims, length),
         }
@@ -210,7 +218,7 @@ impl<'a> Faults<'a> {
         let config = config.to_str().expect("a plain path");
         let (made, text) = self.cluster.dfsd(["rejoin", "--config", config]);
         assert!(made.success(), "{text}");
-        self.cluster.start_node(node);
+        self.start(node);
         self.rejoining = Some(node);
     }
 
