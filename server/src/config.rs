@@ -54,6 +54,7 @@ struct RawConfig {
     staging_ttl: Option<Value>,
     disk_reserve: Option<Value>,
     quota: Option<Value>,
+    audit_log: Option<Value>,
     /// Not `deny_unknown_fields`: that would report the first one and nothing else.
     #[serde(flatten)]
     unknown: BTreeMap<String, Value>,
@@ -85,6 +86,8 @@ pub(crate) struct Config {
     /// Bytes of the disk that chunks leave free; absent: what is usual for its size.
     pub(crate) disk_reserve: Option<u64>,
     pub(crate) quotas: Quotas,
+    /// Where it is written who did what; `None`: nowhere.
+    pub(crate) audit_log: Option<PathBuf>,
     pub(crate) healing: HealSettings,
 }
 
@@ -197,6 +200,7 @@ impl Checker<'_> {
         let staging_ttl = self.optional("staging_ttl", raw.staging_ttl.as_ref(), duration);
         let disk_reserve = self.optional("disk_reserve", raw.disk_reserve.as_ref(), bytes);
         let quotas = self.quotas(raw.quota.as_ref());
+        let audit_log = raw.audit_log.as_ref().and_then(|v| self.path("audit_log", Some(v)));
         let healing = self.healing(raw);
         if let Some(listen) = listen
             && !listen.ip().is_loopback()
@@ -237,6 +241,7 @@ impl Checker<'_> {
             staging_ttl: staging_ttl?.unwrap_or(DEFAULT_STAGING_TTL),
             disk_reserve: disk_reserve?,
             quotas,
+            audit_log,
             healing: healing?,
         })
     }

@@ -18,6 +18,8 @@ mod admin;
 
 mod meter;
 
+mod audit;
+
 mod auth;
 
 mod users;

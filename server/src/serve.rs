@@ -25,6 +25,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::admin::{self, Admin};
+use crate::audit::Audit;
 use crate::auth::Auth;
 use crate::auth::layer::AuthLayer;
 use crate::config::{Config, ConfigError, LimitSettings};
@@ -82,6 +83,8 @@ pub(crate) enum ServeError {
          port"
     )]
     Bind { file: PathBuf, key: &'static str, address: SocketAddr, source: std::io::Error },
+    #[error("{file}: the audit log cannot be opened: {source}; correct 'audit_log'")]
+    AuditLog { file: PathBuf, source: std::io::Error },
     #[error("the system gives no {0}")]
     System(&'static str),
     #[error(transparent)]
@@ -101,6 +104,7 @@ impl ServeError {
             | Self::Tls(_)
             | Self::Disk(_)
             | Self::Bind { .. }
+            | Self::AuditLog { .. }
             | Self::Stale(_) => true,
             Self::Node(_) | Self::System(_) | Self::Poisoned(_) | Self::Server(_) => false,
         }
@@ -133,6 +137,10 @@ impl Parts {
         let users_stamp = Users::stamp(&config.users_file);
         let users = Users::load(&config.users_file)?;
         let tls = Tls::of(&config)?.map(Arc::new);
+        let audit = Audit::open(config.audit_log.as_deref()).map_err(|source| {
+            let file = config.audit_log.clone().unwrap_or_default();
+            ServeError::AuditLog { file, source }
+        })?;
         let Disk { data_dir, identity, index, store, poison, rejoin } = Disk::open(&config, nonce)?;
         let node = Node::new(
             identity,
@@ -143,7 +151,7 @@ impl Parts {
             rejoin.is_some(),
         )?;
         Ok(Self {
-            auth: Arc::new(Auth::new(users, &secret)),
+            auth: Arc::new(Auth::new(users, &secret, audit)),
             users_stamp,
             config,
             secret,

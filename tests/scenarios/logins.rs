@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use harness::cluster::USER;
+use harness::cluster::{NODES, USER};
 use harness::{Cluster, wait};
 
 use crate::{PROGRAMS, cluster};
@@ -142,4 +142,53 @@ fn only_an_administrator_repairs_the_files_of_all() {
     });
     let (_, roles) = cluster.dfsd(["user", "list", "--roles", "--users", users]);
     assert_eq!(roles, format!("{USER} admin\nbob admin\n"));
+}
+
+#[test]
+fn it_is_written_down_who_did_what_and_never_a_secret() {
+    let mut cluster = Cluster::written(PROGRAMS);
+    for node in NODES {
+        cluster.configure(node, "audit_log", &format!("audit{node}.log"));
+        cluster.set_env(node, &[("DFS_LOG".to_owned(), "trace".to_owned())]);
+    }
+    let cluster = cluster.started();
+    cluster.put("some/file", "content");
+    assert_eq!(cluster.get("some/file"), b"content");
+    cluster.ctl(["rm", "some/file"]).ok();
+    let (canary, password) = ("wrong-and-secret", cluster.password());
+    cluster.dfsctl().env("DFS_PASSWORD", canary).arg("list").run().exits(4);
+    cluster.dfsctl().env("DFS_PASSWORD", canary).args(["--user", "eve", "list"]).run().exits(4);
+    cluster.ctl(["repair"]).ok();
+
+    let file = cluster.dir().join("cache/dfs/tokens.yaml");
+    let kept = std::fs::read_to_string(file).expect("tokens are kept");
+    let tokens: Vec<&str> = kept.lines().filter_map(|l| l.trim().strip_prefix("token: ")).collect();
+    assert_eq!(tokens.len(), 4, "{kept}");
+    cluster.ctl(["logout"]).ok();
+    for node in NODES {
+        let audit = cluster.dir().join(format!("audit{node}.log"));
+        let read = || std::fs::read_to_string(&audit).expect("the node made it");
+        wait::until_true("the last line is written", SOON, || read().contains("logout"));
+        let (audit, log) = (read(), cluster.log(node));
+        for expected in [
+            r#""event":"login","user":"alice""#,
+            r#""event":"put","user":"alice","path":"some/file","bytes":7,"#,
+            r#""event":"removed","user":"alice","path":"some/file""#,
+            r#""event":"login_refused","user":"alice""#,
+            r#""event":"login_refused","user":"eve""#,
+            r#""from":"127.0.0.1""#,
+        ] {
+            assert!(audit.contains(expected), "node {node}: no {expected} in {audit}");
+        }
+        assert_eq!(audit.matches(r#""event":"put""#).count(), 1, "{audit}");
+        for secret in tokens.iter().copied().chain([canary, &*password]) {
+            assert!(!audit.contains(secret), "node {node}: {secret} is in {audit}");
+            assert!(!log.contains(secret), "node {node}: {secret} is in {log}");
+        }
+    }
+    let repairs = |node: usize| {
+        let audit = cluster.dir().join(format!("audit{node}.log"));
+        std::fs::read_to_string(audit).expect("it is there").matches("\"repair\"").count()
+    };
+    assert_eq!(NODES.map(repairs).iter().sum::<usize>(), 1);
 }

@@ -49,7 +49,7 @@ const RESERVED: &[Reserved] = &[
         words: &["std::fs", "tokio::fs", "rustix::fs"],
         modules: &[
             "store", "index", "identity", "users", "config", "recover", "cli/dev", "cli/cert",
-            "secret", "tls",
+            "secret", "tls", "audit",
         ],
         why: "chunks are the store's, and every other file has one owner",
     },

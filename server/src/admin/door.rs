@@ -141,6 +141,7 @@ fn names_loopback(headers: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::Audit;
     use dfs_proto::name::UserName;
 
     fn headers(all: &[(&'static str, &str)]) -> HeaderMap {
@@ -207,7 +208,7 @@ mod tests {
         let alice = UserName::new("alice").unwrap();
         users.add(alice, "right", Role::Admin).unwrap();
         users.add(UserName::new("bob").unwrap(), "right", Role::User).unwrap();
-        let auth = Arc::new(Auth::new(users, "the secret of the cluster"));
+        let auth = Arc::new(Auth::new(users, "the secret of the cluster", Audit::default()));
         let from = IpAddr::from([10, 0, 0, 7]);
         let door = Door::new(false, Arc::clone(&auth));
         let by = |name: &str, password: &str| {

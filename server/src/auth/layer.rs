@@ -13,6 +13,8 @@ use tonic::Status;
 use tower::{Layer, Service};
 
 use super::{Auth, Principal};
+use crate::audit::Event;
+use crate::connections::Caller;
 
 /// Who may call a method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,6 +96,7 @@ where
                 Either::Left(self.inner.call(request))
             }
             Err(status) => {
+                self.auth.tell_refused(&request, &status);
                 tracing::debug!(
                     method = request.uri().path(),
                     reason = status.message(),
@@ -106,6 +109,16 @@ where
 }
 
 impl Auth {
+    /// Tells the audit log of a call that was refused. A token that has ended is no event: its
+    /// user logs in again.
+    fn tell_refused<B>(&self, request: &Request<B>, status: &Status) {
+        if self.audit.is_on() && Reason::of(status) != Some(Reason::TokenExpired) {
+            let from = request.extensions().get::<Caller>().map(Caller::address);
+            let (method, why) = (request.uri().path(), status.message());
+            self.audit.tell(from, &Event::Refused { user: None, method, why });
+        }
+    }
+
     fn admit(&self, path: &str, headers: &HeaderMap) -> Result<Option<Principal>, Status> {
         match access(path) {
             Access::Public => Ok(None),

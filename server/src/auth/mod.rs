@@ -21,6 +21,7 @@ use dfs_proto::name::UserName;
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 
+use crate::audit::Audit;
 use crate::hex;
 use crate::password::HashMemory;
 use crate::users::{Role, Users};
@@ -60,6 +61,8 @@ pub(crate) struct Auth {
     /// Replaced as a whole when the file changes. Held for access to the pointer only.
     users: Mutex<Arc<Users>>,
     peer_secret: TokenHash,
+    /// Told who comes and who is refused.
+    pub(crate) audit: Audit,
     /// Held for map access only.
     tokens: Mutex<Tokens>,
     cores: Arc<Semaphore>,
@@ -71,11 +74,12 @@ pub(crate) struct Auth {
 }
 
 impl Auth {
-    pub(crate) fn new(users: Users, peer_secret: &str) -> Self {
+    pub(crate) fn new(users: Users, peer_secret: &str, audit: Audit) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_CORES);
         Self {
             users: Mutex::new(Arc::new(users)),
             peer_secret: hash(peer_secret),
+            audit,
             tokens: Mutex::default(),
             cores: Arc::new(Semaphore::new(cores)),
             memory: Mutex::default(),

@@ -56,6 +56,7 @@ impl Auth {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::Audit;
     use crate::users::Role;
     use dfs_proto::name::UserName;
 
@@ -83,7 +84,7 @@ mod tests {
         }
         users.save().unwrap();
         let (stamp, stop) = (Users::stamp(&file), CancellationToken::new());
-        let auth = Arc::new(Auth::new(Users::load(&file).unwrap(), "secret"));
+        let auth = Arc::new(Auth::new(Users::load(&file).unwrap(), "secret", Audit::default()));
         let login = |user: &str, password: &str| auth.login(user.to_owned(), password.to_owned());
         let alice = login("alice", "old").await.unwrap();
         let bob = login("bob", "old").await.unwrap();
@@ -117,7 +118,7 @@ mod tests {
             users.add(name("alice"), password, Role::User).unwrap();
             users
         };
-        let auth = Auth::new(users("old"), "secret");
+        let auth = Auth::new(users("old"), "secret", Audit::default());
         let checked = auth.users();
         auth.replace_users(users("new"));
         let now = std::time::Instant::now();

@@ -10,9 +10,11 @@ mod repair;
 pub(crate) mod status;
 pub(crate) mod whole;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dfs_proto::manifest::Content;
 use dfs_proto::name::{FilePath, UserName};
 use dfs_proto::protocol::NodeRef;
 use dfs_proto::protocol::row::{CommitOrder, DropEvidence};
@@ -23,6 +25,7 @@ use dfs_proto::wire::{MAX_BATCH, pb};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::audit::{Audit, Event};
 use crate::auth::{Auth, LoginError, Principal, TOKEN_LIFE};
 use crate::connections::Caller;
 use crate::heal::Healer;
@@ -64,6 +67,11 @@ fn user<T>(request: &Request<T>) -> Result<UserName, Status> {
     principal(request).map(|principal| principal.user.clone())
 }
 
+/// Where a call comes from.
+fn address<T>(request: &Request<T>) -> Option<IpAddr> {
+    request.extensions().get::<Caller>().map(Caller::address)
+}
+
 fn principal<T>(request: &Request<T>) -> Result<&Principal, Status> {
     request.extensions().get::<Principal>().ok_or_else(|| {
         tracing::error!("a request reached its handler without a principal");
@@ -95,7 +103,7 @@ impl DfsService for Api {
         &self,
         request: Request<pb::AuthenticateRequest>,
     ) -> Answer<pb::AuthenticateResponse> {
-        let from = request.extensions().get::<Caller>().map(Caller::address);
+        let from = address(&request);
         let pb::AuthenticateRequest { user, password } = request.into_inner();
         // What was typed as a name may be a password: only what can be a name is logged.
         let name = UserName::new(&*user).ok();
@@ -110,6 +118,13 @@ impl DfsService for Api {
             Ok(_) => tracing::info!(user, peer, "logged in"),
             Err(error) => tracing::info!(user, peer, %error, "a login failed"),
         }
+        self.auth.audit.tell(
+            from,
+            &match &token {
+                Ok(_) => Event::Login { user: user.unwrap_or_default() },
+                Err(error) => Event::LoginRefused { user, why: error.to_string() },
+            },
+        );
         match (&token, from) {
             (Ok(_), Some(from)) => self.auth.failures.succeeded(&offered, from),
             (Err(LoginError::Refused), Some(from)) => self.auth.failures.failed(&offered, from),
@@ -178,18 +193,18 @@ impl DfsService for Api {
     }
 
     async fn commit(&self, request: Request<pb::CommitRequest>) -> Answer<pb::CommitResponse> {
-        let user = user(&request)?;
+        let (user, from) = (user(&request)?, address(&request));
         let entries = request.into_inner().entries;
         batch("entries", &entries)?;
-        let orders = entries.iter().map(commit_order).collect::<Result<_, _>>()?;
-        let results = self.node.commit(user, orders).await;
+        let orders: Vec<_> = entries.iter().map(commit_order).collect::<Result<_, _>>()?;
+        let told = self.auth.audit.is_on().then(|| orders.clone());
+        let results = self.node.commit(user.clone(), orders).await.map_err(status::node)?;
+        for (order, _) in told.iter().flatten().zip(&results).filter(|(_, done)| done.is_ok()) {
+            tell_committed(&self.auth.audit, from, &user, order);
+        }
         Ok(Response::new(pb::CommitResponse {
             node: self.identity(),
-            results: results
-                .map_err(status::node)?
-                .into_iter()
-                .map(answer::commit_result)
-                .collect(),
+            results: results.into_iter().map(answer::commit_result).collect(),
         }))
     }
 
@@ -273,14 +288,28 @@ impl DfsService for Api {
     type RepairStream = repair::Stream;
 
     async fn repair(&self, request: Request<pb::RepairRequest>) -> Answer<Self::RepairStream> {
-        let caller = principal(&request)?.clone();
-        repair::repair(self, &caller, &request.into_inner())
+        let (caller, from) = (principal(&request)?.clone(), address(&request));
+        let request = request.into_inner();
+        let started = repair::repair(self, &caller, &request);
+        let (user, all_users) = (caller.user.as_str(), request.all_users);
+        self.auth.audit.tell(
+            from,
+            &match &started {
+                Ok(_) => Event::Repair { user, prefix: &request.prefix, all_users },
+                Err(status) => {
+                    Event::Refused { user: Some(user), method: "Repair", why: status.message() }
+                }
+            },
+        );
+        started
     }
 
     async fn logout(&self, request: Request<pb::LogoutRequest>) -> Answer<pb::LogoutResponse> {
         let caller = principal(&request)?;
         self.auth.logout(&caller.token);
-        tracing::info!(user = caller.user.as_str(), "logged out");
+        let user = caller.user.as_str();
+        tracing::info!(user, "logged out");
+        self.auth.audit.tell(address(&request), &Event::Logout { user });
         Ok(Response::new(pb::LogoutResponse { node: self.identity() }))
     }
 
@@ -327,6 +356,24 @@ fn drop_entry(
 ) -> Result<(FilePath, dfs_proto::manifest::UploadId, DropEvidence), Malformed> {
     let (path, upload) = required_upload(entry.upload.as_ref())?;
     Ok((path, upload, convert::drop_evidence(entry)?))
+}
+
+/// Tells who put or removed what; a version that a reader has brought is nobody's doing.
+fn tell_committed(
+    audit: &Audit,
+    from: Option<IpAddr>,
+    user: &UserName,
+    (path, order): &(FilePath, CommitOrder),
+) {
+    let (user, path) = (user.as_str(), path.as_str());
+    match &order.version.content {
+        _ if order.write_back => {}
+        Content::Tombstone => audit.tell(from, &Event::Removed { user, path }),
+        Content::File(manifest) => {
+            let (bytes, upload) = (manifest.size(), order.version.upload.to_string());
+            audit.tell(from, &Event::Put { user, path, bytes, upload });
+        }
+    }
 }
 
 fn commit_order(entry: &pb::CommitEntry) -> Result<(FilePath, CommitOrder), Malformed> {

@@ -56,6 +56,7 @@ async fn start(position: NodeId, others: SocketAddr) -> Running {
         staging_ttl: Duration::from_secs(86_400),
         disk_reserve: None,
         quotas: Default::default(),
+        audit_log: None,
         healing: HealSettings::default(),
     };
     replace_file(&config.cluster_secret_file, b"0123456789abcdef\n").unwrap();

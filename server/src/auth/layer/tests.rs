@@ -1,4 +1,5 @@
 use super::*;
+use crate::audit::Audit;
 use crate::users::{Role, Users};
 use dfs_proto::name::UserName;
 use dfs_proto::wire::pb;
@@ -28,7 +29,11 @@ impl Service<Request<()>> for Echo {
 }
 
 fn auth() -> Arc<Auth> {
-    Arc::new(Auth::new(Users::load_or_empty(Path::new("/nowhere")).unwrap(), SECRET))
+    Arc::new(Auth::new(
+        Users::load_or_empty(Path::new("/nowhere")).unwrap(),
+        SECRET,
+        Audit::default(),
+    ))
 }
 
 /// What comes back: the user that the handler saw, or the reason of the refusal.
