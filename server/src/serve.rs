@@ -248,8 +248,13 @@ async fn serve(
         tasks.spawn(admin::serve(listener, admin, cut_off.clone()));
     }
     let without = rejoin.and_then(|rejoin| rejoin.without);
-    let rejoined =
-        come_back(data_dir, Arc::clone(&healer), without, poison.clone(), health.clone());
+    let rejoined = come_back(
+        Arc::clone(&data_dir),
+        Arc::clone(&healer),
+        without,
+        poison.clone(),
+        health.clone(),
+    );
     let stopped = ending.clone();
     tasks.spawn(async move {
         if stopped.run_until_cancelled(rejoined).await.is_some() {
@@ -305,6 +310,8 @@ async fn serve(
         tracing::warn!("background work did not end in time");
     }
     node.close(FINISH).await;
+    // It is locked to here: until nothing of it is written any more.
+    drop(data_dir);
     tracing::info!(node = %node.position(), "stopped");
     outcome
 }

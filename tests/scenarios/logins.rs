@@ -163,7 +163,7 @@ fn it_is_written_down_who_did_what_and_never_a_secret() {
     cluster.dfsctl().env("DFS_PASSWORD", canary).args(["--user", "eve", "list"]).run().exits(4);
     cluster.ctl(["repair"]).ok();
 
-    let file = cluster.dir().join("cache/dfs/tokens.yaml");
+    let file = cluster.work_dir().join("../cache/dfs/tokens.yaml");
     let kept = std::fs::read_to_string(file).expect("tokens are kept");
     let tokens: Vec<&str> = kept.lines().filter_map(|l| l.trim().strip_prefix("token: ")).collect();
     assert_eq!(tokens.len(), 4, "{kept}");

@@ -116,10 +116,11 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
             &["rpc", "admin"],
             &["heal"],
             &["peers"],
-            &["auth", "node", "disk", "connections", "meter"],
+            &["auth", "node", "disk", "meter"],
+            &["connections"],
             &["store", "index", "users", "tls"],
             &["config", "identity", "password", "chunk_key", "codec", "poison", "jitter"],
-            &["hex", "secret", "telemetry", "request_id"],
+            &["hex", "secret", "telemetry", "request_id", "audit"],
         ],
     ),
     (
