@@ -35,6 +35,8 @@ mod trace;
 
 mod stop;
 
+mod drive;
+
 mod connect;
 
 mod lane;

@@ -15,16 +15,16 @@ use dfs_proto::protocol::put::{Effect, Event, Outcome, Put};
 use dfs_proto::tag::Tag;
 use dfs_proto::wire::status::Reason;
 use futures_util::future::{BoxFuture, join_all};
-use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio_util::sync::CancellationToken;
 
 use crate::connect::Notice;
+use crate::drive::{Drive, Open, drive, finish_behind};
 use crate::error::{Cause, Error, NodeError, Operation};
 use crate::nodes::Nodes;
 use crate::note::{Before, Note, Subject};
 use crate::random::random;
 use crate::source::{Source, Sums, shown};
-use crate::stop::{Stop, Stopped};
+use crate::stop::Stopped;
 use crate::trace::carried;
 use crate::upload::{Known, PASSES, Progress, Traffic, Upload, query};
 
@@ -109,7 +109,9 @@ pub(crate) async fn put(
             () = cancel.cancelled() => return Err(Error::Interrupted),
         }
     };
-    let mut report = Run::start(nodes.clone(), upload, note, started).drive(&cancel).await?;
+    let mut run = Run::start(nodes.clone(), upload, note, started);
+    let outcome = drive(&mut run, &cancel).await;
+    let mut report = run.finish(outcome)?;
     report.elapsed = started.elapsed();
     Ok(report)
 }
@@ -224,7 +226,7 @@ struct Run {
     /// Why the note could not be removed, so that nothing may be committed.
     stuck: Option<std::io::Error>,
     machine: Put,
-    open: FuturesUnordered<BoxFuture<'static, (Event, Option<NodeError>)>>,
+    open: Open<Event>,
     errors: Vec<NodeError>,
     started: Instant,
 }
@@ -232,34 +234,11 @@ struct Run {
 impl Run {
     fn start(nodes: Arc<Nodes>, upload: Arc<Upload>, note: Option<Note>, started: Instant) -> Self {
         let (machine, effects) = Put::start(upload.manifest.x(), random());
-        let open = FuturesUnordered::new();
+        let open = Open::new();
         let errors = Vec::new();
         let mut run = Self { nodes, upload, note, stuck: None, machine, open, errors, started };
         run.apply(effects);
         run
-    }
-
-    /// Carries messages until the machine has finished; what is open then goes on behind.
-    async fn drive(mut self, cancel: &CancellationToken) -> Result<PutReport, Error> {
-        let mut stop = Stop::on(cancel);
-        loop {
-            let event = tokio::select! {
-                Some((event, error)) = self.open.next() => {
-                    if let Some(error) = error {
-                        self.note(error);
-                    }
-                    if self.source_changed() { Event::Interrupted } else { event }
-                }
-                stopped = stop.next() => match stopped {
-                    Stopped::Interrupted => Event::Interrupted,
-                    Stopped::GiveUp => Event::GiveUp,
-                },
-            };
-            let effects = self.machine.on(event, self.started.elapsed());
-            if let Some(outcome) = self.apply(effects) {
-                return self.finish(outcome);
-            }
-        }
     }
 
     fn note(&mut self, error: NodeError) {
@@ -384,7 +363,7 @@ impl Run {
                     elapsed: Duration::ZERO,
                 };
                 let tracker = self.nodes.background().clone();
-                tracker.spawn(carried(self.finish_behind()));
+                tracker.spawn(carried(finish_behind(self)));
                 Ok(report)
             }
             Outcome::Unknown => Err(Error::Unknown { operation, path, nodes }),
@@ -405,12 +384,29 @@ impl Run {
             },
         }
     }
+}
 
-    /// The fourth Commit and the Confirms.
-    async fn finish_behind(mut self) {
-        while let Some((event, _)) = self.open.next().await {
-            let effects = self.machine.on(event, self.started.elapsed());
-            self.apply(effects);
+impl Drive for Run {
+    type Event = Event;
+    type Outcome = Outcome;
+
+    fn open(&mut self) -> &mut Open<Event> {
+        &mut self.open
+    }
+
+    fn on(&mut self, event: Event, error: Option<NodeError>) -> Option<Outcome> {
+        let failed = error.map(|error| self.note(error)).is_some();
+        let event = if failed && self.source_changed() { Event::Interrupted } else { event };
+        let effects = self.machine.on(event, self.started.elapsed());
+        self.apply(effects)
+    }
+}
+
+impl From<Stopped> for Event {
+    fn from(stopped: Stopped) -> Self {
+        match stopped {
+            Stopped::Interrupted => Self::Interrupted,
+            Stopped::GiveUp => Self::GiveUp,
         }
     }
 }

@@ -7,14 +7,13 @@ use dfs_proto::manifest::UploadId;
 use dfs_proto::name::FilePath;
 use dfs_proto::protocol::read;
 use dfs_proto::protocol::remove::{Effect, Event, Outcome, Remove};
-use futures_util::future::BoxFuture;
-use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio_util::sync::CancellationToken;
 
+use crate::drive::{Drive, Open, drive, finish_behind};
 use crate::error::{Error, NodeError, Operation};
 use crate::nodes::Nodes;
 use crate::random::random;
-use crate::stop::{Stop, Stopped};
+use crate::stop::Stopped;
 use crate::trace::carried;
 
 pub(crate) async fn remove(
@@ -27,44 +26,25 @@ pub(crate) async fn remove(
         nodes: nodes.clone(),
         path,
         machine,
-        open: FuturesUnordered::new(),
+        open: Open::new(),
         errors: Vec::new(),
         started: Instant::now(),
     };
     run.apply(effects);
-    run.drive(cancel).await
+    let outcome = drive(&mut run, cancel).await;
+    run.finish(outcome)
 }
 
 struct Run {
     nodes: Arc<Nodes>,
     path: FilePath,
     machine: Remove,
-    open: FuturesUnordered<BoxFuture<'static, (Event, Option<NodeError>)>>,
+    open: Open<Event>,
     errors: Vec<NodeError>,
     started: Instant,
 }
 
 impl Run {
-    async fn drive(mut self, cancel: &CancellationToken) -> Result<(), Error> {
-        let mut stop = Stop::on(cancel);
-        loop {
-            let event = tokio::select! {
-                Some((event, error)) = self.open.next() => {
-                    self.errors.extend(error);
-                    event
-                }
-                stopped = stop.next() => match stopped {
-                    Stopped::Interrupted => Event::Interrupted,
-                    Stopped::GiveUp => Event::GiveUp,
-                },
-            };
-            let effects = self.machine.on(event, self.started.elapsed());
-            if let Some(outcome) = self.apply(effects) {
-                return self.finish(outcome);
-            }
-        }
-    }
-
     fn apply(&mut self, effects: Vec<Effect>) -> Option<Outcome> {
         let mut outcome = None;
         for effect in effects {
@@ -112,7 +92,7 @@ impl Run {
         match outcome {
             Outcome::Removed => {
                 let tracker = self.nodes.background().clone();
-                tracker.spawn(carried(self.finish_behind()));
+                tracker.spawn(carried(finish_behind(self)));
                 Ok(())
             }
             // A removal that is on two nodes only is made good, not reported.
@@ -123,12 +103,28 @@ impl Run {
             Outcome::Unknown => Err(Error::Unknown { operation, path, nodes }),
         }
     }
+}
 
-    /// The fourth Commit and the Confirms.
-    async fn finish_behind(mut self) {
-        while let Some((event, _)) = self.open.next().await {
-            let effects = self.machine.on(event, self.started.elapsed());
-            self.apply(effects);
+impl Drive for Run {
+    type Event = Event;
+    type Outcome = Outcome;
+
+    fn open(&mut self) -> &mut Open<Event> {
+        &mut self.open
+    }
+
+    fn on(&mut self, event: Event, error: Option<NodeError>) -> Option<Outcome> {
+        self.errors.extend(error);
+        let effects = self.machine.on(event, self.started.elapsed());
+        self.apply(effects)
+    }
+}
+
+impl From<Stopped> for Event {
+    fn from(stopped: Stopped) -> Self {
+        match stopped {
+            Stopped::Interrupted => Self::Interrupted,
+            Stopped::GiveUp => Self::GiveUp,
         }
     }
 }

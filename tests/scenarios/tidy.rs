@@ -134,6 +134,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
             &["upload", "lane"],
             &["connect", "source", "sink"],
             &["partial", "note", "tokens"],
+            &["drive"],
             &["error"],
             &["trace"],
             &["config", "random", "locked", "stop"],
