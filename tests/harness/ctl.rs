@@ -35,6 +35,7 @@ impl Ctl {
             "DFS_PASSWORD",
             "DFS_USER",
             "DFS_NO_TOKEN_CACHE",
+            "CLICOLOR_FORCE",
             "XDG_CONFIG_HOME",
             "RUST_LOG",
         ] {

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+use super::style::Colour;
+
 /// Store, read, list and remove files on a dfs cluster.
 #[derive(Parser)]
 #[command(name = "dfsctl", version, max_term_width = 100, after_help = EXAMPLES)]
@@ -49,6 +51,15 @@ pub(super) struct Global {
     /// How to print results
     #[arg(long, global = true, value_enum, default_value_t = Output::Text)]
     pub(super) output: Output,
+    /// When to use colours [default: auto, and never where NO_COLOR is set]
+    #[arg(long, global = true, env = "DFS_COLOR", value_enum, value_name = "WHEN")]
+    pub(super) color: Option<Colour>,
+    /// Say nothing but errors, and show no progress
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(super) quiet: bool,
+    /// Say what is done
+    #[arg(short, long, global = true)]
+    pub(super) verbose: bool,
 }
 
 /// How results are printed.

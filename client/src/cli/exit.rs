@@ -1,8 +1,9 @@
-//! Exit codes, and how errors are told.
+//! Exit codes, and which error has which.
 
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::process::ExitCode;
 
+use super::talk::{complain, tell};
 use crate::Error;
 
 /// What scripts see.
@@ -56,25 +57,6 @@ impl From<&Error> for Exit {
             | Error::Manifest { .. }
             | Error::Local { .. } => Self::Other,
         }
-    }
-}
-
-/// Tells people something on stderr.
-pub(super) fn complain(message: &str) {
-    tell(&format!("dfsctl: {message}"));
-}
-
-/// Writes a line to stderr; where nobody reads it any more, it is lost.
-pub(super) fn tell(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
-}
-
-/// Writes a result to stdout. A reader that has gone has had enough: no mistake.
-pub(super) fn say(text: &str) -> Exit {
-    match std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush()) {
-        Ok(()) => Exit::Ok,
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Exit::Ok,
-        Err(error) => report(&Error::local("write to", "stdout")(error)),
     }
 }
 

@@ -4,10 +4,11 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::args::{GetArgs, PairArg};
-use super::exit::{Exit, complain, report};
+use super::exit::{Exit, report};
 use super::list::under;
 use super::many::{at_once, remote_folder, remote_path, run as run_many};
 use super::progress::Bar;
+use super::talk::complain;
 use super::{Context, output};
 use crate::{Error, FilePath, GetOptions, GetReport, Pair};
 

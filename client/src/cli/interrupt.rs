@@ -3,7 +3,8 @@
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::exit::{Exit, complain};
+use super::exit::Exit;
+use super::talk::complain;
 
 /// Starts listening; the token is cancelled by the first signal.
 pub(super) fn listen() -> CancellationToken {

@@ -6,9 +6,10 @@ use std::os::unix::ffi::OsStrExt;
 
 use super::Context;
 use super::args::{ListArgs, Output};
-use super::exit::{Exit, report, say};
+use super::exit::{Exit, report};
 use super::many::remote_path;
 use super::output;
+use super::talk::say;
 use crate::{Error, FilePath, Health, Listed, Lister, Operation, Prefix};
 
 pub(super) async fn list(context: &Context, args: ListArgs) -> Exit {

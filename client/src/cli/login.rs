@@ -1,8 +1,9 @@
 //! login and logout
 
 use super::args::Command;
-use super::exit::{Exit, complain, report, say};
+use super::exit::{Exit, report};
 use super::settings::Settings;
+use super::talk::{complain, say};
 use crate::Error;
 
 pub(super) async fn run(settings: &Settings, command: &Command) -> Exit {

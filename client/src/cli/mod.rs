@@ -7,6 +7,10 @@ mod args;
 
 mod exit;
 
+mod style;
+
+mod talk;
+
 mod settings;
 
 mod interrupt;
@@ -43,15 +47,19 @@ use clap::{CommandFactory, Parser};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Client, Error};
-use args::{Args, Command};
-use exit::{Exit, complain};
+use args::{Args, Command, Global};
+use exit::Exit;
 use settings::Settings;
+use style::{Colour, Style};
+use talk::{Verbosity, complain};
 
 /// What every command works with.
 struct Context {
     client: Client,
     settings: Settings,
     cancel: CancellationToken,
+    /// How text on standard output may look.
+    style: Style,
 }
 
 /// Runs the program with its arguments; the result is its exit code.
@@ -67,7 +75,7 @@ pub fn run() -> ExitCode {
     if let Command::Completions { shell } = args.command {
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut Args::command(), "dfsctl", &mut script);
-        return exit::say(&String::from_utf8_lossy(&script)).into();
+        return talk::say(&String::from_utf8_lossy(&script)).into();
     }
     if let Command::Recover(args) = &args.command {
         return recover::run(args).into();
@@ -87,6 +95,15 @@ pub fn run() -> ExitCode {
 
 async fn start(args: Args) -> Exit {
     let cancel = interrupt::listen();
+    let set = |name: &str| std::env::var(name).ok();
+    let said = Colour::of_environment(set).map(|(colour, _)| colour);
+    let colour = args.global.color.or(said).unwrap_or(Colour::Auto);
+    let verbosity = match &args.global {
+        Global { quiet: true, .. } => Verbosity::Quiet,
+        Global { verbose: true, .. } => Verbosity::Verbose,
+        _ => Verbosity::Normal,
+    };
+    talk::set_manner(verbosity, Style::of_stderr(colour));
     let settings = match Settings::new(&args.global) {
         Ok(settings) => settings,
         Err(mistake) => {
@@ -108,7 +125,7 @@ async fn start(args: Args) -> Exit {
         Ok(client) => client,
         Err(error) => return exit::report(&error),
     };
-    let context = Context { client, settings, cancel };
+    let context = Context { client, settings, cancel, style: Style::of_stdout(colour) };
     let exit = match args.command {
         Command::Shell => shell::run(&context).await,
         command => execute(&context, command).await,

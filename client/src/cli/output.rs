@@ -7,7 +7,7 @@ use dfs_proto::chunk::ChunkSet;
 use dfs_proto::placement::{NodeId, PerNode};
 use serde_json::{Value, json};
 
-use super::exit::tell;
+use super::talk::tell;
 use crate::{
     Condition, CopyFault, Health, Listed, RepairMode, RepairReport, RepairState, RepairSummary,
     RepairedPath, Verified, VerifyReport, readable_without,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::talk::{Verbosity, verbosity};
 use crate::Progress;
 
 /// Files shorter than this show no bar, in bytes: it would only flicker.
@@ -34,7 +35,8 @@ impl Bar {
     /// A bar that starts when the length is known.
     pub(super) fn later(what: &str) -> Self {
         let shown = || Arc::new(Shown { what: what.to_owned(), bar: OnceLock::new() });
-        Self(std::io::stderr().is_terminal().then(shown))
+        let wanted = verbosity() >= Verbosity::Normal && std::io::stderr().is_terminal();
+        Self(wanted.then(shown))
     }
 
     /// A bar over what is not known yet and grows.

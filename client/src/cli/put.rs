@@ -5,9 +5,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::args::PutArgs;
-use super::exit::{Exit, complain, report, sum_up};
+use super::exit::{Exit, report, sum_up};
 use super::many::{at_once, remote_folder, remote_path, run as run_many, under};
 use super::progress::Bar;
+use super::talk::{complain, detail};
 use super::{Context, output};
 use crate::{Error, FilePath, PutOptions};
 
@@ -56,11 +57,13 @@ pub(super) async fn run(context: &Context, args: PutArgs) -> Exit {
             ..PutOptions::default()
         };
         let client = &context.client;
+        let done = format!("stored {} as {}", job.local.display(), job.remote);
         let report = if job.local == Path::new("-") {
             client.put_stream(job.remote, Box::new(std::io::stdin()), options).await?
         } else {
             client.put(&job.local, job.remote, options).await?
         };
+        detail(&format!("{done}, {} bytes", report.size));
         if stats {
             output::stats(report.size, report.per_node, report.rounds, report.elapsed);
         }

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use super::args::RecoverArgs;
-use super::exit::{Exit, complain};
+use super::exit::Exit;
+use super::talk::complain;
 
 pub(super) fn run(args: &RecoverArgs) -> Exit {
     let beside = std::env::current_exe().ok().map(|own| own.with_file_name("dfsd"));

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use super::args::{Global, Output};
-use super::exit::{complain, tell};
+use super::talk::{notice, tell};
 use crate::{
     Client, Config, ConfigError, Credentials, Error, NodeError, Notice, Notify, TokenCache,
     UserName,
@@ -166,8 +166,8 @@ fn find_config() -> Option<PathBuf> {
 /// Tells each notice once.
 fn notify() -> Notify {
     let told = Mutex::new(HashSet::new());
-    Arc::new(move |notice| {
-        let text = match notice {
+    Arc::new(move |heard| {
+        let text = match heard {
             Notice::LeftOut(error) => format!("{error}; left out"),
             Notice::Skew(node, ms) => {
                 format!("the clock of node {node} is {} s off the others'; set it right", ms / 1000)
@@ -185,7 +185,7 @@ fn notify() -> Notify {
         };
         let mut told = told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if told.insert(text.clone()) {
-            complain(&text);
+            notice(&text);
         }
     })
 }

@@ -6,7 +6,8 @@ use clap::{Parser, Subcommand};
 use rustyline::error::ReadlineError;
 
 use super::args::Command;
-use super::exit::{Exit, complain, tell};
+use super::exit::Exit;
+use super::talk::{complain, tell};
 use super::{Context, execute};
 
 const PROMPT: &str = "dfs> ";

@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 
 use super::Context;
 use super::args::Output;
-use super::exit::{Exit, say};
+use super::exit::Exit;
+use super::style::{Role, Style};
+use super::talk::say;
 use crate::{Limited, NodeError, NodeInfo, Usage};
 
 /// Reads and writes need this many nodes.
@@ -20,7 +22,7 @@ pub(super) async fn run(context: &Context) -> Exit {
     };
     let said = match context.settings.output {
         Output::Json => say(&format!("{}\n", status_json(&infos))),
-        Output::Text => say(&status_text(&infos)),
+        Output::Text => say(&status_text(&infos, context.style)),
     };
     if said != Exit::Ok {
         return said;
@@ -30,12 +32,16 @@ pub(super) async fn run(context: &Context) -> Exit {
 }
 
 /// For people.
-fn status_text(infos: &PerNode<Result<NodeInfo, NodeError>>) -> String {
+fn status_text(infos: &PerNode<Result<NodeInfo, NodeError>>, style: Style) -> String {
     let mut text = String::new();
     for (id, info) in NodeId::ALL.into_iter().zip(infos) {
         let line = match info {
             Ok(info) => {
-                let status = if info.identity.rejoining { "rejoining" } else { "serving" };
+                let status = if info.identity.rejoining {
+                    style.paint(Role::Warning, "rejoining")
+                } else {
+                    style.paint(Role::Good, "serving")
+                };
                 format!(
                     "node {id}  {status:<9}  version {}  up {} s  free {} of {}  pending {}  life {}",
                     info.version,
@@ -46,7 +52,10 @@ fn status_text(infos: &PerNode<Result<NodeInfo, NodeError>>) -> String {
                     &info.identity.incarnation.to_string()[..8],
                 )
             }
-            Err(error) => format!("node {id}  down       {}: {}", error.address, error.cause),
+            Err(error) => {
+                let down = style.paint(Role::Bad, "down");
+                format!("node {id}  {down:<9}  {}: {}", error.address, error.cause)
+            }
         };
         writeln!(text, "{line}").expect("a string takes all text");
         if let Ok(info) = info {
