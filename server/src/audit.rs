@@ -1,8 +1,8 @@
 //! The audit log: who logged in, put, removed and was refused; one JSON object a line.
 //!
 //! The file is the operator's: paths are in it, passwords and tokens never. A thread of its own
-//! writes the lines, so that no caller waits for the disk. Where the disk does not keep up lines
-//! are lost, and a line says how many. The file is only ever appended to: who rotates it copies
+//! writes the lines, so that no caller waits for the disk. Where the disk does not keep up, or
+//! callers are refused by the thousand, lines are lost, and a line says how many. The file is only ever appended to: who rotates it copies
 //! it and truncates it.
 
 use std::fs::{File, OpenOptions};
@@ -10,15 +10,23 @@ use std::io::{self, BufWriter, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use serde::Serialize;
 
+use crate::clock::now_ms;
+
 /// Most lines that wait for the disk.
 const WAITING: usize = 8192;
+
+/// Lines about callers that were refused that are written at once: whoever reaches the port can
+/// cause them.
+const REFUSALS: f64 = 1000.0;
+/// And how many more a second.
+const REFUSALS_A_SECOND: f64 = 10.0;
 
 /// What is told of.
 #[derive(Debug, Serialize)]
@@ -59,6 +67,32 @@ pub(crate) struct Audit(Option<Arc<Log>>);
 struct Log {
     lines: SyncSender<String>,
     lost: Arc<AtomicU64>,
+    /// Held to take one.
+    refusals: Mutex<Refusals>,
+}
+
+/// How many lines about refused callers may be written.
+#[derive(Debug)]
+struct Refusals {
+    left: f64,
+    at: Instant,
+}
+
+impl Refusals {
+    fn take(&mut self, now: Instant) -> bool {
+        let passed = now.saturating_duration_since(self.at).as_secs_f64();
+        let left = (self.left + passed * REFUSALS_A_SECOND).min(REFUSALS);
+        let taken = left >= 1.0;
+        *self = Self { left: if taken { left - 1.0 } else { left }, at: now };
+        taken
+    }
+}
+
+impl Event<'_> {
+    /// Whether anybody at all can cause it, as often as he likes.
+    fn is_refusal(&self) -> bool {
+        matches!(self, Self::LoginRefused { .. } | Self::Refused { .. })
+    }
 }
 
 impl Audit {
@@ -72,7 +106,7 @@ impl Audit {
         std::thread::Builder::new()
             .name("audit-log".into())
             .spawn(move || write(file, &waiting, &counted))?;
-        Ok(Self(Some(Arc::new(Log { lines, lost }))))
+        Ok(Self(Some(Arc::new(Log::new(lines, lost)))))
     }
 
     /// Whether anybody listens: else an event need not be made.
@@ -83,11 +117,26 @@ impl Audit {
     /// Tells of an event.
     pub(crate) fn tell(&self, from: Option<IpAddr>, event: &Event<'_>) {
         let Some(log) = &self.0 else { return };
+        if event.is_refusal() && !log.may_refuse() {
+            log.lost.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
         let line = Line { time_ms: now_ms(), from, event };
         let sent = serde_json::to_string(&line).map(|line| log.lines.try_send(line));
         if !matches!(sent, Ok(Ok(()))) {
             log.lost.fetch_add(1, Ordering::Relaxed);
         }
+    }
+}
+
+impl Log {
+    fn new(lines: SyncSender<String>, lost: Arc<AtomicU64>) -> Self {
+        let refusals = Mutex::new(Refusals { left: REFUSALS, at: Instant::now() });
+        Self { lines, lost, refusals }
+    }
+
+    fn may_refuse(&self) -> bool {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now())
     }
 }
 
@@ -124,11 +173,6 @@ fn write_all(
         writeln!(file, "{{\"time_ms\":{time_ms},\"event\":\"lost\",\"lines\":{missing}}}")?;
     }
     file.flush()
-}
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -177,7 +221,7 @@ mod tests {
     fn lines_that_find_no_room_are_counted() {
         let (lines, waiting) = sync_channel(2);
         let lost = Arc::new(AtomicU64::new(0));
-        let audit = Audit(Some(Arc::new(Log { lines, lost: Arc::clone(&lost) })));
+        let audit = Audit(Some(Arc::new(Log::new(lines, Arc::clone(&lost)))));
         for _ in 0..5 {
             audit.tell(None, &Event::Login { user: "alice" });
         }
@@ -187,6 +231,24 @@ mod tests {
         assert_eq!(text.matches("\"login\"").count(), 2, "{text}");
         assert!(text.ends_with("\"event\":\"lost\",\"lines\":3}\n"), "{text}");
         assert_eq!(lost.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn refused_callers_do_not_fill_the_disk() {
+        let (lines, waiting) = sync_channel(WAITING);
+        let lost = Arc::new(AtomicU64::new(0));
+        let audit = Audit(Some(Arc::new(Log::new(lines, Arc::clone(&lost)))));
+        let refused = Event::Refused { user: None, method: "/x", why: "no token" };
+        for _ in 0..3000 {
+            audit.tell(None, &refused);
+        }
+        audit.tell(None, &Event::Login { user: "alice" });
+        let written = waiting.try_iter().count();
+        assert!((1001..1100).contains(&written), "{written}");
+        assert_eq!(lost.load(Ordering::Relaxed), 3001 - written as u64);
+        let (mut bucket, now) = (Refusals { left: 0.0, at: Instant::now() }, Instant::now());
+        assert!(!bucket.take(now));
+        assert!(bucket.take(now + std::time::Duration::from_millis(150)));
     }
 
     #[test]

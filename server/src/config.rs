@@ -3,6 +3,8 @@
 //! Every mistake is reported, with its file and line, what is wrong and what would be right;
 //! nothing is opened or bound before a whole [`Config`] exists.
 
+mod admin;
+mod checker;
 mod limits;
 pub(crate) mod quota;
 mod tls;
@@ -19,10 +21,12 @@ use dfs_proto::placement::{NodeId, PerNode};
 use serde::Deserialize;
 use serde_yaml::Value;
 
+pub(crate) use admin::{AdminSettings, PairSettings};
 pub(crate) use limits::LimitSettings;
 pub(crate) use tls::TlsSettings;
 
 use crate::secret;
+use checker::{Checker, bytes, duration, or_off, socket};
 use quota::Quotas;
 
 /// How long the data of superseded versions is kept if the file does not say.
@@ -43,6 +47,8 @@ struct RawConfig {
     peers: Option<Value>,
     cluster_secret_file: Option<Value>,
     admin_listen: Option<Value>,
+    admin_tls: Option<Value>,
+    admin_insecure: Option<Value>,
     tls: Option<Value>,
     insecure: Option<Value>,
     limits: Option<Value>,
@@ -72,8 +78,8 @@ pub(crate) struct Config {
     /// `HOST:PORT` of all four nodes, in order.
     pub(crate) peers: PerNode<String>,
     pub(crate) cluster_secret_file: PathBuf,
-    /// Where metrics and the status page are.
-    pub(crate) admin_listen: Option<SocketAddr>,
+    /// Where metrics and the status page are; `None`: nowhere.
+    pub(crate) admin: Option<AdminSettings>,
     /// How connections are encrypted; `None`: not at all.
     pub(crate) tls: Option<TlsSettings>,
     /// Whether plaintext off the loopback interface was asked for.
@@ -169,15 +175,6 @@ impl Config {
     }
 }
 
-/// What is in a map of the file.
-type Section = BTreeMap<String, Value>;
-
-struct Checker<'a> {
-    file: &'a Path,
-    text: &'a str,
-    mistakes: Vec<String>,
-}
-
 impl Checker<'_> {
     fn config(&mut self, raw: &RawConfig) -> Option<Config> {
         for key in raw.unknown.keys() {
@@ -192,9 +189,9 @@ impl Checker<'_> {
         let users_file = self.path("users_file", raw.users_file.as_ref());
         let peers = self.peers(raw.peers.as_ref());
         let secret = self.path("cluster_secret_file", raw.cluster_secret_file.as_ref());
-        let admin_listen = self.optional("admin_listen", raw.admin_listen.as_ref(), socket);
         let tls = self.tls(raw.tls.as_ref());
-        let insecure = self.insecure(raw.insecure.as_ref());
+        let admin = self.admin(raw, tls.as_ref());
+        let insecure = self.flag("insecure", raw.insecure.as_ref());
         let limits = self.limits(raw.limits.as_ref());
         let prune_grace = self.optional("prune_grace", raw.prune_grace.as_ref(), duration);
         let staging_ttl = self.optional("staging_ttl", raw.staging_ttl.as_ref(), duration);
@@ -214,16 +211,6 @@ impl Checker<'_> {
             );
             self.wrong("listen", &why);
         }
-        if let Some(Some(admin)) = admin_listen
-            && !admin.ip().is_loopback()
-            && !insecure
-        {
-            let why = format!(
-                "{admin} is not a loopback address, and passwords would come there unencrypted; \
-                 listen on 127.0.0.1 or, in a network that you trust, add 'insecure: true'"
-            );
-            self.wrong("admin_listen", &why);
-        }
         Some(Config {
             file: self.file.to_owned(),
             cluster: cluster?,
@@ -233,7 +220,7 @@ impl Checker<'_> {
             users_file: users_file?,
             peers: peers?,
             cluster_secret_file: secret?,
-            admin_listen: admin_listen?,
+            admin: admin?,
             tls: tls?,
             insecure,
             limits: limits?,
@@ -260,44 +247,6 @@ impl Checker<'_> {
         })
     }
 
-    fn wrong(&mut self, key: &str, why: &str) {
-        let file = self.file.display();
-        self.mistakes.push(match line_of(self.text, key) {
-            Some(line) => format!("{file}:{line}: {key}: {why}"),
-            None => format!("{file}: {key}: {why}"),
-        });
-    }
-
-    /// A text that has to be there and to be read by `parse`.
-    fn parsed<T>(
-        &mut self,
-        key: &str,
-        value: Option<&Value>,
-        parse: impl FnOnce(&str) -> Result<T, String>,
-    ) -> Option<T> {
-        let parsed = match value {
-            None | Some(Value::Null) => Err("is missing".to_owned()),
-            Some(Value::String(text)) => parse(text),
-            Some(Value::Number(number)) => parse(&number.to_string()),
-            Some(Value::Bool(bool)) => parse(&bool.to_string()),
-            Some(_) => Err("is a text, not a list or a map".to_owned()),
-        };
-        parsed.map_err(|why| self.wrong(key, &why)).ok()
-    }
-
-    /// Like `parsed`, for what may be absent. The outer `None` is a mistake.
-    fn optional<T>(
-        &mut self,
-        key: &str,
-        value: Option<&Value>,
-        parse: impl FnOnce(&str) -> Result<T, String>,
-    ) -> Option<Option<T>> {
-        match value {
-            None => Some(None),
-            value => self.parsed(key, value, parse).map(Some),
-        }
-    }
-
     fn node(&mut self, value: Option<&Value>) -> Option<NodeId> {
         let number = value.and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok());
         let node = number.and_then(NodeId::new);
@@ -309,37 +258,6 @@ impl Checker<'_> {
             self.wrong("node", why);
         }
         node
-    }
-
-    fn insecure(&mut self, value: Option<&Value>) -> bool {
-        match value {
-            None => false,
-            Some(Value::Bool(insecure)) => *insecure,
-            Some(_) => {
-                self.wrong("insecure", "is true or false");
-                false
-            }
-        }
-    }
-
-    /// The entries of a map, of which only these are known.
-    fn section(&mut self, key: &str, value: &Value, known: &[&str]) -> Option<Section> {
-        let Ok(entries) = serde_yaml::from_value::<Section>(value.clone()) else {
-            self.wrong(key, &format!("is a map of {}", known.join(", ")));
-            return None;
-        };
-        for unknown in entries.keys().filter(|entry| !known.contains(&entry.as_str())) {
-            self.wrong(&format!("{key}.{unknown}"), "is not known; correct or remove it");
-        }
-        Some(entries)
-    }
-
-    fn path(&mut self, key: &str, value: Option<&Value>) -> Option<PathBuf> {
-        let dir = self.file.parent().unwrap_or(Path::new("")).to_owned();
-        self.parsed(key, value, |text| match text {
-            "" => Err("is empty".to_owned()),
-            text => Ok(dir.join(text)),
-        })
     }
 
     fn peers(&mut self, value: Option<&Value>) -> Option<PerNode<String>> {
@@ -367,23 +285,6 @@ impl Checker<'_> {
     }
 }
 
-/// The line of a top-level key, or of an entry below one (`tls.cert`), from 1.
-fn line_of(text: &str, key: &str) -> Option<usize> {
-    let is_key = |line: &str, key: &str| {
-        let rest = line.strip_prefix(key);
-        rest.is_some_and(|rest| rest.trim_start().starts_with(':'))
-    };
-    let (top, below) = key.split_once('.').unwrap_or((key, ""));
-    let line = text.lines().position(|line| is_key(line, top))?;
-    let block = text.lines().skip(line + 1).take_while(|line| line.starts_with([' ', '#']));
-    let inside = block.into_iter().position(|line| is_key(line.trim_start(), below));
-    Some(line + 1 + inside.map_or(0, |inside| inside + 1))
-}
-
-fn socket(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| format!("'{text}' is no IP:PORT, such as 127.0.0.1:10001"))
-}
-
 fn host_and_port(text: &str) -> Result<(), String> {
     let wrong = || "is no HOST:PORT, such as 127.0.0.1:10001".to_owned();
     let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
@@ -392,47 +293,6 @@ fn host_and_port(text: &str) -> Result<(), String> {
         return Err(wrong());
     }
     Ok(())
-}
-
-/// Reads a duration, or `off`.
-fn or_off(text: &str) -> Result<Option<Duration>, String> {
-    if text == "off" { Ok(None) } else { duration(text).map(Some) }
-}
-
-/// Reads a number of bytes: `1000`, `64KiB`, `8MiB`, `1GiB` or `2TiB`.
-fn bytes(text: &str) -> Result<u64, String> {
-    let wrong =
-        || format!("'{text}' is no number of bytes, such as 1000, 64KiB, 8MiB, 1GiB or 2TiB");
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let number: u64 = number.parse().map_err(|_| wrong())?;
-    let unit: u64 = match unit {
-        "" => 1,
-        "KiB" => 1 << 10,
-        "MiB" => 1 << 20,
-        "GiB" => 1 << 30,
-        "TiB" => 1 << 40,
-        _ => return Err(wrong()),
-    };
-    number.checked_mul(unit).ok_or_else(wrong)
-}
-
-/// Reads `500ms`, `30s`, `15m`, `2h` or `7d`.
-fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("'{text}' is no duration, such as 500ms, 30s, 15m, 2h or 7d");
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let number: u64 = number.parse().map_err(|_| wrong())?;
-    let unit_ms = match unit {
-        "ms" => 1,
-        "s" => 1000,
-        "m" => 60 * 1000,
-        "h" => 3600 * 1000,
-        "d" => 24 * 3600 * 1000,
-        _ => return Err(wrong()),
-    };
-    let ms = number.checked_mul(unit_ms).ok_or_else(wrong)?;
-    Ok(Duration::from_millis(ms))
 }
 
 #[cfg(test)]

@@ -60,6 +60,8 @@ mod request_id;
 
 mod secret;
 
+mod clock;
+
 mod jitter;
 
 mod hex;

@@ -239,9 +239,10 @@ fn count(reason: Reason, method: &str) {
         Reason::DiskFull => limit_hit(Limit::Disk),
         Reason::QuotaExceeded => limit_hit(Limit::Quota),
         Reason::Overloaded if method.ends_with("Repair") => limit_hit(Limit::Repairs),
-        Reason::Overloaded => limit_hit(Limit::LoginQueue),
         Reason::StreamIdle => limit_hit(Limit::StreamPace),
-        Reason::InvalidFileName
+        // Counted where it is known which one was met.
+        Reason::Overloaded
+        | Reason::InvalidFileName
         | Reason::InvalidArgument
         | Reason::ChecksumMismatch
         | Reason::ChunkNotFound

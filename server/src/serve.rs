@@ -1,7 +1,7 @@
 //! A node from its configuration to its end: open all, bind, serve, drain, close.
 
 mod calls;
-mod certificates;
+pub(crate) mod certificates;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -42,9 +42,10 @@ use crate::peers::hello::{self, StaleDisk};
 use crate::poison::Poison;
 use crate::rpc::whole::WholeLayer;
 use crate::rpc::{Api, PeerApi};
-use crate::tls::{Tls, TlsError};
+use crate::tls::TlsError;
 use crate::users::{Stamp, Users, UsersError};
 use calls::CallsLayer;
+use certificates::Certificates;
 
 /// How long running requests may take to end once the node stops.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -115,7 +116,7 @@ impl ServeError {
 pub(crate) struct Parts {
     config: Config,
     secret: String,
-    tls: Option<Arc<Tls>>,
+    certificates: Certificates,
     node: Arc<Node>,
     auth: Arc<Auth>,
     /// Of the users file as it was read.
@@ -136,7 +137,7 @@ impl Parts {
         // Before it is read: a change meanwhile is seen later.
         let users_stamp = Users::stamp(&config.users_file);
         let users = Users::load(&config.users_file)?;
-        let tls = Tls::of(&config)?.map(Arc::new);
+        let certificates = Certificates::of(&config)?;
         let audit = Audit::open(config.audit_log.as_deref()).map_err(|source| {
             let file = config.audit_log.clone().unwrap_or_default();
             ServeError::AuditLog { file, source }
@@ -155,7 +156,7 @@ impl Parts {
             users_stamp,
             config,
             secret,
-            tls,
+            certificates,
             node,
             poison,
             data_dir: Arc::new(data_dir),
@@ -168,12 +169,16 @@ impl Parts {
 /// Binds the port, counts this start and serves until `stop`, or until the node must not go on.
 pub(crate) async fn run(mut parts: Parts, stop: CancellationToken) -> Result<(), ServeError> {
     let listener = bind(&parts.config, "listen", parts.config.listen).await?;
-    if let Some(address) = parts.config.admin_listen {
-        parts.admin = Some(bind(&parts.config, "admin_listen", address).await?);
+    if let Some(admin) = &parts.config.admin {
+        parts.admin = Some(bind(&parts.config, "admin_listen", admin.listen).await?);
+        let bound = admin.listen;
+        if !bound.ip().is_loopback() && admin.tls.is_none() {
+            tracing::warn!(%bound, "'admin_insecure: true': passwords for it are not encrypted");
+        }
     }
     let bound = parts.config.listen;
-    parts.tls.iter().for_each(|tls| certificates::warn_of_end(tls));
-    if parts.config.insecure && parts.tls.is_none() {
+    parts.certificates.warn_of_end();
+    if parts.config.insecure && parts.certificates.api.is_none() {
         tracing::warn!(%bound, "'insecure: true': traffic, passwords included, is not encrypted");
     }
     // Before the first answer: what it promises must not come from an uncounted start.
@@ -197,8 +202,19 @@ async fn serve(
     parts: Parts,
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
-    let Parts { config, secret, tls, node, auth, users_stamp, poison, data_dir, rejoin, admin } =
-        parts;
+    let Parts {
+        config,
+        secret,
+        certificates,
+        node,
+        auth,
+        users_stamp,
+        poison,
+        data_dir,
+        rejoin,
+        admin,
+    } = parts;
+    let Certificates { api: tls, admin: admin_tls } = certificates.clone();
     let tasks = TaskTracker::new();
     let stale = Arc::new(OnceLock::new());
     // Also set when the node stops by itself.
@@ -206,10 +222,7 @@ async fn serve(
     tasks.spawn(Arc::clone(&node).keep_pruning(ending.clone()));
     // Listened to in any case: without, it would end the process.
     let hangup = signal(SignalKind::hangup()).map_err(|_| ServeError::System("signals"))?;
-    if let Some(tls) = &tls {
-        let fresh = certificates::keep_fresh(Arc::clone(tls), hangup);
-        tasks.spawn(ending.clone().run_until_cancelled_owned(fresh));
-    }
+    tasks.spawn(ending.clone().run_until_cancelled_owned(certificates.keep_fresh(hangup)));
     let dial = Dial::new(&config.peers, tls.clone());
     hello::keep_meeting(&node, &dial, &secret, &tasks, &ending, &stale);
     let users_file = config.users_file.clone();
@@ -244,7 +257,7 @@ async fn serve(
     let peer_api =
         PeerApi { node: Arc::clone(&node), healer: Arc::clone(&healer), stop: cut_off.clone() };
     if let Some(listener) = admin {
-        let admin = Admin::new(&node, &healer, &auth, &poison, &ending);
+        let admin = Admin::new(&node, &healer, &auth, &poison, &ending, admin_tls);
         tasks.spawn(admin::serve(listener, admin, cut_off.clone()));
     }
     let without = rejoin.and_then(|rejoin| rejoin.without);

@@ -9,7 +9,7 @@
 //! answer nor refuse ([`stalls`]), clients in each other's way or gone ([`races`], [`interruptions`],
 //! [`resumption`], [`crowd`]), who may do what
 //! ([`accounts`], [`logins`], [`api`], [`paths`], [`configuration`], [`encryption`], [`attacks`]),
-//! what an operator sees ([`seeing`]), and what it costs ([`memory`], [`costs`]).
+//! what an operator sees ([`seeing`], [`admin`]), and what it costs ([`memory`], [`costs`]).
 //! [`tidy`] reads the sources.
 
 mod placement;
@@ -69,6 +69,8 @@ mod encryption;
 mod attacks;
 
 mod seeing;
+
+mod admin;
 
 mod memory;
 

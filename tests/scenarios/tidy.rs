@@ -121,6 +121,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
             &["store", "index", "users", "tls"],
             &["config", "identity", "password", "chunk_key", "codec", "poison", "jitter"],
             &["hex", "secret", "telemetry", "request_id", "audit"],
+            &["clock"],
         ],
     ),
     (

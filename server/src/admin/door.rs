@@ -14,6 +14,7 @@ use base64::prelude::BASE64_STANDARD;
 use http::{HeaderMap, header};
 use sha2::{Digest, Sha256};
 
+use crate::audit::Event;
 use crate::auth::{Auth, LoginError, Principal};
 use crate::connections::share;
 use crate::users::Role;
@@ -55,9 +56,16 @@ impl Door {
         if self.is_loopback {
             return if names_loopback(headers) { Ok(()) } else { Err(Refusal::Host) };
         }
-        match self.caller(headers, share(from)).await?.role {
+        let from = share(from);
+        let caller = self.caller(headers, from).await?;
+        match caller.role {
             Role::Admin => Ok(()),
-            Role::User => Err(Refusal::Credentials),
+            Role::User => {
+                let (user, why) = (Some(caller.user.as_str()), "no administrator");
+                let event = Event::Refused { user, method: "admin address", why };
+                self.auth.audit.tell(Some(from), &event);
+                Err(Refusal::Credentials)
+            }
         }
     }
 
@@ -70,16 +78,9 @@ impl Door {
         if let Some(caller) = token.and_then(|token| self.auth.principal(&token)) {
             return Ok(caller);
         }
-        let failures = &self.auth.failures;
-        failures.allow(&name, from).map_err(|_| Refusal::Busy)?;
-        let token = self.auth.login(name.clone(), password).await;
-        match &token {
-            Ok(_) => failures.succeeded(&name, from),
-            Err(LoginError::Refused) => failures.failed(&name, from),
-            Err(LoginError::Overloaded | LoginError::Failed) => {}
-        }
+        let token = self.auth.login(name, password, Some(from)).await;
         let token = token.map_err(|error| match error {
-            LoginError::Overloaded => Refusal::Busy,
+            LoginError::TooManyFailures(_) | LoginError::Overloaded => Refusal::Busy,
             LoginError::Refused | LoginError::Failed => Refusal::Credentials,
         })?;
         let caller = self.auth.principal(&token).ok_or(Refusal::Credentials)?;

@@ -10,8 +10,9 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::view::{Facts, Status};
+use crate::clock::now_ms;
 use crate::heal::Healer;
-use crate::node::{Node, now_ms};
+use crate::node::Node;
 use crate::poison::Poison;
 use crate::telemetry::millis;
 use crate::telemetry::recent::recent;

@@ -1,4 +1,4 @@
-//! The admin address: metrics, the status page and probes, over HTTP/1.1.
+//! The admin address: metrics, the status page and probes, over HTTP/1.1, with or without TLS.
 //!
 //! It only tells, it changes nothing: GET and HEAD, small heads, few connections, each with a
 //! deadline. [`door`] says who may ask, [`answer`] makes answers that a browser takes no
@@ -21,7 +21,8 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -32,6 +33,7 @@ use crate::node::Node;
 use crate::poison::Poison;
 use crate::telemetry::labels::{AuthFailure, Limit};
 use crate::telemetry::{self, auth_failed, limit_hit};
+use crate::tls::web::WebTls;
 use answer::{Answer, Kind};
 use door::{Door, Refusal};
 use look::Lookout;
@@ -53,6 +55,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct Admin {
     lookout: Lookout,
     auth: Arc<Auth>,
+    tls: Option<Arc<WebTls>>,
 }
 
 impl Admin {
@@ -63,10 +66,11 @@ impl Admin {
         auth: &Arc<Auth>,
         poison: &Poison,
         ending: &CancellationToken,
+        tls: Option<Arc<WebTls>>,
     ) -> Self {
         let (node, healer) = (Arc::clone(node), Arc::clone(healer));
         let lookout = Lookout::new(node, healer, poison.clone(), ending.clone());
-        Self { lookout, auth: Arc::clone(auth) }
+        Self { lookout, auth: Arc::clone(auth), tls }
     }
 }
 
@@ -79,7 +83,8 @@ struct Desk {
 /// Answers on a bound address until `stop`.
 pub(crate) async fn serve(listener: TcpListener, admin: Admin, stop: CancellationToken) {
     let Ok(address) = listener.local_addr() else { return };
-    tracing::info!(%address, "metrics and status page");
+    let scheme = if admin.tls.is_some() { "https" } else { "http" };
+    tracing::info!(%address, scheme, "metrics and status page");
     let door = Door::new(address.ip().is_loopback(), admin.auth);
     let desk = Arc::new(Desk { lookout: admin.lookout, door });
     let turns = Arc::new(Semaphore::new(CONNECTIONS));
@@ -93,10 +98,21 @@ pub(crate) async fn serve(listener: TcpListener, admin: Admin, stop: Cancellatio
             limit_hit(Limit::AdminConnections);
             continue;
         };
-        let (desk, stop) = (Arc::clone(&desk), stop.clone());
+        let (desk, tls, stop) = (Arc::clone(&desk), admin.tls.clone(), stop.clone());
         connections.spawn(async move {
             let _turn = turn;
-            let talk = tokio::time::timeout(CONNECTION_LIMIT, talk(desk, stream, from.ip()));
+            let from = from.ip();
+            let talk = async {
+                match tls {
+                    None => talk(desk, stream, from).await,
+                    Some(tls) => {
+                        if let Some(stream) = tls.agree(stream, from).await {
+                            talk(desk, stream, from).await;
+                        }
+                    }
+                }
+            };
+            let talk = tokio::time::timeout(CONNECTION_LIMIT, talk);
             // What goes wrong with one connection concerns nobody else.
             let _ = stop.run_until_cancelled(talk).await;
         });
@@ -106,7 +122,10 @@ pub(crate) async fn serve(listener: TcpListener, admin: Admin, stop: Cancellatio
 }
 
 /// Answers the requests of one connection.
-async fn talk(desk: Arc<Desk>, stream: TcpStream, from: IpAddr) {
+async fn talk<S>(desk: Arc<Desk>, stream: S, from: IpAddr)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let answering = service_fn(move |request: Request<Incoming>| {
         let desk = Arc::clone(&desk);
         async move { Ok::<_, Infallible>(desk.answer(&request, from).await.into_http()) }

@@ -5,7 +5,7 @@
 //! needs no comparison in constant time. A token ends with its time, with a logout, and when
 //! its user's password or role is changed or he is removed.
 
-pub(crate) mod failures;
+mod failures;
 
 pub(crate) mod layer;
 
@@ -13,6 +13,7 @@ mod reload;
 
 mod tokens;
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,9 +22,11 @@ use dfs_proto::name::UserName;
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 
-use crate::audit::Audit;
+use crate::audit::{Audit, Event};
 use crate::hex;
 use crate::password::HashMemory;
+use crate::telemetry::labels::Limit;
+use crate::telemetry::limit_hit;
 use crate::users::{Role, Users};
 use failures::Failures;
 pub(crate) use tokens::TOKEN_LIFE;
@@ -50,6 +53,8 @@ pub(crate) struct Principal {
 pub(crate) enum LoginError {
     #[error("user and password do not match")]
     Refused,
+    #[error("too many logins have failed; try again in {} s", .0.as_secs() + 1)]
+    TooManyFailures(Duration),
     #[error("too many logins wait already")]
     Overloaded,
     #[error("the login failed")]
@@ -70,7 +75,7 @@ pub(crate) struct Auth {
     memory: Mutex<Vec<HashMemory>>,
     waiting: AtomicUsize,
     /// Logins that failed of late.
-    pub(crate) failures: Failures,
+    failures: Failures,
 }
 
 impl Auth {
@@ -88,12 +93,50 @@ impl Auth {
         }
     }
 
-    /// Exchanges a name and a password for a token.
+    /// Exchanges a name and a password for a token. Who tries it from where is told in the log
+    /// and in the audit log, and counts where it fails; `from` is an address as limits share it.
     pub(crate) async fn login(
         self: &Arc<Self>,
         name: String,
         password: String,
+        from: Option<IpAddr>,
     ) -> Result<String, LoginError> {
+        let offered = name.clone();
+        let allowed = from.map_or(Ok(()), |from| self.failures.allow(&offered, from));
+        let token = match allowed {
+            Ok(()) => self.check(name, password).await,
+            Err(wait) => Err(LoginError::TooManyFailures(wait)),
+        };
+        // What was typed as a name may be a password: only what can be a name is told.
+        let user = UserName::new(&*offered).ok();
+        let user = user.as_ref().map(UserName::as_str);
+        let peer = from.map(tracing::field::display);
+        match &token {
+            Ok(_) => tracing::info!(user, peer, "logged in"),
+            // There may be thousands.
+            Err(LoginError::TooManyFailures(_)) => {
+                tracing::debug!(user, peer, "a login came after too many that failed");
+            }
+            Err(error) => tracing::info!(user, peer, %error, "a login failed"),
+        }
+        match &token {
+            Ok(_) => self.audit.tell(from, &Event::Login { user: user.unwrap_or_default() }),
+            Err(error) => {
+                self.audit.tell(from, &Event::LoginRefused { user, why: error.to_string() });
+            }
+        }
+        match (&token, from) {
+            (Ok(_), Some(from)) => self.failures.succeeded(&offered, from),
+            (Err(LoginError::Refused), Some(from)) => self.failures.failed(&offered, from),
+            (Err(LoginError::TooManyFailures(_)), _) => limit_hit(Limit::FailedLogins),
+            (Err(LoginError::Overloaded), _) => limit_hit(Limit::LoginQueue),
+            _ => {}
+        }
+        token
+    }
+
+    /// A token for a name and a password that match.
+    async fn check(self: &Arc<Self>, name: String, password: String) -> Result<String, LoginError> {
         let _queued = Queued::enter(&self.waiting).ok_or(LoginError::Overloaded)?;
         let core = tokio::time::timeout(MAX_WAIT, Arc::clone(&self.cores).acquire_owned()).await;
         let core = core.map_err(|_| LoginError::Overloaded)?.map_err(|_| LoginError::Failed)?;

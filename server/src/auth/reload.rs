@@ -85,7 +85,8 @@ mod tests {
         users.save().unwrap();
         let (stamp, stop) = (Users::stamp(&file), CancellationToken::new());
         let auth = Arc::new(Auth::new(Users::load(&file).unwrap(), "secret", Audit::default()));
-        let login = |user: &str, password: &str| auth.login(user.to_owned(), password.to_owned());
+        let login =
+            |user: &str, password: &str| auth.login(user.to_owned(), password.to_owned(), None);
         let alice = login("alice", "old").await.unwrap();
         let bob = login("bob", "old").await.unwrap();
         let carol = login("carol", "old").await.unwrap();

@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 
 use dfs_proto::name::UserName;
 
+use crate::telemetry::labels::Limit;
+use crate::telemetry::limit_hit;
+
 /// Lifetime of a token, used or not.
 pub(crate) const TOKEN_LIFE: Duration = Duration::from_secs(12 * 3600);
 /// A token that was not used for this long ends early.
@@ -37,6 +40,9 @@ impl Tokens {
             let expired = oldest.key().0 <= now;
             if !expired && self.by_hash.len() < MAX_TOKENS {
                 break;
+            }
+            if !expired {
+                limit_hit(Limit::Tokens);
             }
             self.by_hash.remove(&oldest.remove());
         }

@@ -21,7 +21,8 @@ use crate::config::{Config, ConfigError};
 use crate::disk::{Disk, DiskError};
 use crate::secret;
 use crate::serve::ServeError;
-use crate::tls::{Tls, TlsError};
+use crate::serve::certificates::Certificates;
+use crate::tls::TlsError;
 use crate::users::{Users, UsersError};
 use clap::{Args, Parser, Subcommand};
 
@@ -143,13 +144,10 @@ fn check(args: &ConfigArgs) -> Result<(), CliError> {
     let mut note = |outcome: Result<(), String>| mistakes.extend(outcome.err());
     note(config.read_secret().map(drop).map_err(|e| e.to_string()));
     note(Users::load(&config.users_file).map(drop).map_err(|e| e.to_string()));
-    match Tls::of(&config) {
-        Ok(Some(tls)) => {
-            if let Some(warning) = tls.current().ends_soon() {
-                tell(format_args!("dfsd: warning: {warning}"));
-            }
+    match Certificates::of(&config) {
+        Ok(certificates) => {
+            certificates.warnings().for_each(|what| tell(format_args!("dfsd: warning: {what}")));
         }
-        Ok(None) => {}
         Err(error) => note(Err(error.to_string())),
     }
     note(Disk::check(&config).map_err(|e| e.to_string()));

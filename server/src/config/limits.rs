@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_yaml::Value;
 
-use super::{Checker, duration};
+use super::checker::{Checker, duration};
 
 const KNOWN: &[&str] = &[
     "connections",

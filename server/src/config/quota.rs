@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use dfs_proto::name::UserName;
 use serde_yaml::Value;
 
-use super::{Checker, bytes};
+use super::checker::{Checker, bytes};
 
 /// The key of all this in the file.
 const KEY: &str = "quota";

@@ -41,7 +41,7 @@ fn a_good_file_is_taken_and_paths_are_relative_to_it() {
     assert_eq!(config.cluster_secret_file, config.file.with_file_name("cluster.secret"));
     assert_eq!(config.prune_grace, Duration::from_secs(900));
     assert_eq!(config.staging_ttl, Duration::from_secs(86_400));
-    assert_eq!((config.admin_listen, config.disk_reserve), (None, None));
+    assert_eq!((&config.admin, config.disk_reserve), (&None, None));
     let more = "data_dir: /abs\nadmin_listen: 127.0.0.1:11002\nprune_grace: 500ms\n\
         staging_ttl: 2h\ninsecure: true\ndisk_reserve: 3MiB\n";
     let config = load(&(GOOD.replace("data_dir: dfs2\n", "") + more)).unwrap();
@@ -49,7 +49,7 @@ fn a_good_file_is_taken_and_paths_are_relative_to_it() {
     assert_eq!(config.prune_grace, Duration::from_millis(500));
     assert_eq!(config.staging_ttl, Duration::from_secs(7200));
     assert_eq!(config.disk_reserve, Some(3 << 20));
-    assert!(config.insecure && config.admin_listen.is_some());
+    assert!(config.insecure && config.admin.is_some());
 }
 
 #[test]
@@ -138,6 +138,43 @@ fn plaintext_off_loopback_has_to_be_asked_for() {
     assert!(error.contains("insecure: true"), "{error}");
     let open = GOOD.replace("127.0.0.1:10002\ndata", "0.0.0.0:10002\ninsecure: true\ndata");
     assert!(load(&open).unwrap().insecure);
+}
+
+#[test]
+fn the_admin_address_is_encrypted_off_the_loopback_or_has_a_word_of_its_own() {
+    let tls = "tls: { cert: n.pem, key: n.key, ca: ca.pem }\n";
+    let own = "admin_tls: { cert: w.pem, key: w.key }\n";
+    let admin =
+        |more: &str| load(&(GOOD.to_owned() + more)).map(|config| config.admin.unwrap().tls);
+    let cert = |more: &str| {
+        let tls = admin(more).unwrap();
+        tls.map(|tls| tls.cert.file_name().unwrap().to_str().unwrap().to_owned())
+    };
+    let (near, far) = ("admin_listen: 127.0.0.1:1\n", "admin_listen: 0.0.0.0:1\n");
+    let insecure = "admin_insecure: true\n";
+    for (more, expected) in [
+        (near.to_owned(), None),
+        (near.to_owned() + tls, None),
+        (near.to_owned() + own, Some("w.pem")),
+        (far.to_owned() + tls, Some("n.pem")),
+        (far.to_owned() + tls + own, Some("w.pem")),
+        (far.to_owned() + own, Some("w.pem")),
+        (far.to_owned() + tls + insecure, None),
+        (far.to_owned() + insecure, None),
+    ] {
+        assert_eq!(cert(&more).as_deref(), expected, "{more}");
+    }
+    for (more, words) in [
+        (far.to_owned(), "dfs2.yaml:8: admin_listen: 0.0.0.0:1 is not a loopback address"),
+        (far.to_owned() + "insecure: true\n", "add 'admin_insecure: true'"),
+        (far.to_owned() + own + insecure, "dfs2.yaml:10: admin_insecure: contradicts 'admin_tls'"),
+        (near.to_owned() + "admin_insecure: 1\n", "admin_insecure: is true or false"),
+        (near.to_owned() + "admin_tls: { cert: x, ca: y }\n", "admin_tls.ca: is not known"),
+        (near.to_owned() + "admin_tls: { cert: x }\n", "admin_tls.key: is missing"),
+    ] {
+        let error = admin(&more).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
 }
 
 #[test]

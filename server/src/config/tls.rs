@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_yaml::Value;
 
-use super::Checker;
+use super::checker::Checker;
 
 const KNOWN: &[&str] = &["cert", "key", "ca", "client_ca"];
 

@@ -15,8 +15,9 @@ use tokio_util::sync::CancellationToken;
 use super::census::Census;
 use super::survey::Survey;
 use super::{Healer, PARALLEL, add};
+use crate::clock::now_ms;
 use crate::jitter::jitter;
-use crate::node::{NodeError, now_ms};
+use crate::node::NodeError;
 use crate::peers::UserPath;
 
 /// From the start to the first pass: the others may have been started at the same time.

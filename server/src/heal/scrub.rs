@@ -10,7 +10,8 @@ use dfs_proto::chunk::ChunkSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{Healer, add};
-use crate::node::{NodeError, now_ms};
+use crate::clock::now_ms;
+use crate::node::NodeError;
 
 /// Chunks between two records of the place.
 const BATCH: usize = 64;

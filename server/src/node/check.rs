@@ -9,8 +9,9 @@ use dfs_proto::manifest::UploadId;
 use dfs_proto::name::{FilePath, UserName};
 
 use super::commit::forget;
-use super::{Node, NodeError, now_ms};
+use super::{Node, NodeError};
 use crate::chunk_key::ChunkKey;
+use crate::clock::now_ms;
 use crate::index::codec::ChunkEntry;
 use crate::index::txn::{Lookup, Txn};
 use crate::store::reader::ReadError;

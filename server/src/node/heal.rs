@@ -14,8 +14,9 @@ use tokio::task::JoinHandle;
 
 use super::commit::{change, forget};
 use super::prepare::Purpose;
-use super::{INLINE_BYTES, Node, NodeError, now_ms};
+use super::{INLINE_BYTES, Node, NodeError};
 use crate::chunk_key::ChunkKey;
+use crate::clock::now_ms;
 use crate::index::IndexError;
 use crate::index::txn::{Lookup, Txn};
 use crate::store::format::Header;

@@ -6,7 +6,8 @@ use dfs_proto::identity::{Identity, Introduction};
 use dfs_proto::manifest::Incarnation;
 use dfs_proto::placement::{NodeId, PerNode};
 
-use super::{Node, NodeError, Outlook, now_ms};
+use super::{Node, NodeError, Outlook};
+use crate::clock::now_ms;
 use crate::index::IndexError;
 use crate::index::codec::Peer;
 use crate::index::txn::{Lookup, Txn};

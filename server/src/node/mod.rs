@@ -26,7 +26,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use dfs_proto::identity::{Identity, Introduction};
 use dfs_proto::placement::NodeId;
@@ -35,6 +35,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::chunk_key::ChunkKey;
+use crate::clock::now_ms;
 use crate::config::quota::Quotas;
 use crate::index::txn::Lookup;
 use crate::index::{Index, IndexError};
@@ -278,12 +279,6 @@ fn lock_number(key: &ChunkKey) -> usize {
     let mut hasher = DefaultHasher::new();
     key.hash(&mut hasher);
     usize::try_from(hasher.finish() % LOCKS as u64).unwrap_or(0)
-}
-
-/// The clock, in milliseconds since 1970.
-pub(crate) fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

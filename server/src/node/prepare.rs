@@ -10,8 +10,9 @@ use dfs_proto::name::UserName;
 use dfs_proto::protocol::Refused;
 use dfs_proto::protocol::row::{NodeView, Row};
 
-use super::{Node, NodeError, Outlook, now_ms};
+use super::{Node, NodeError, Outlook};
 use crate::chunk_key::ChunkKey;
+use crate::clock::now_ms;
 use crate::index::codec::ChunkEntry;
 use crate::index::txn::{Lookup, Txn};
 use crate::index::usage::SetAside;

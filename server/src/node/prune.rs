@@ -9,8 +9,9 @@ use dfs_proto::protocol::row::UploadState;
 use tokio_util::sync::CancellationToken;
 
 use super::commit::forget;
-use super::{Node, NodeError, now_ms};
+use super::{Node, NodeError};
 use crate::chunk_key::ChunkKey;
+use crate::clock::now_ms;
 use crate::index::txn::{Lookup, Txn};
 use crate::index::{IndexError, View};
 

@@ -5,9 +5,9 @@ use dfs_proto::protocol::row::{Ack, FenceAnswer};
 use dfs_proto::tag::Hlc;
 use dfs_proto::wire::pb;
 
+use crate::clock::now_ms;
 use crate::node::fetch::Block;
 use crate::node::look::Stat;
-use crate::node::now_ms;
 
 pub(super) fn path_stat(stat: &Stat) -> pb::PathStat {
     let current = stat.current.as_ref();

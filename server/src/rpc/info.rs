@@ -9,8 +9,9 @@ use dfs_proto::wire::{MAX_BATCH, MAX_MESSAGE_BYTES, pb};
 use tonic::Status;
 
 use super::status;
+use crate::clock::now_ms;
 use crate::heal::Healer;
-use crate::node::{Node, now_ms};
+use crate::node::Node;
 
 /// Everything that a node tells of itself.
 pub(super) async fn node_info(

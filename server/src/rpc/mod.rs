@@ -30,8 +30,6 @@ use crate::auth::{Auth, LoginError, Principal, TOKEN_LIFE};
 use crate::connections::Caller;
 use crate::heal::Healer;
 use crate::node::Node;
-use crate::telemetry::labels::Limit;
-use crate::telemetry::limit_hit;
 pub(crate) use peer::PeerApi;
 use whole::Beside;
 
@@ -89,14 +87,6 @@ fn batch<T>(field: &'static str, entries: &[T]) -> Result<(), Malformed> {
     }
 }
 
-/// Whether or not there is such a user, and whatever the password is.
-fn too_many_failures(wait: Duration) -> Status {
-    limit_hit(Limit::FailedLogins);
-    let seconds = wait.as_secs() + 1;
-    let text = format!("too many logins have failed; try again in {seconds} s");
-    Reason::Overloaded.status_with(text, &[("retry_after_seconds", seconds.to_string())])
-}
-
 #[tonic::async_trait]
 impl DfsService for Api {
     async fn authenticate(
@@ -105,33 +95,15 @@ impl DfsService for Api {
     ) -> Answer<pb::AuthenticateResponse> {
         let from = address(&request);
         let pb::AuthenticateRequest { user, password } = request.into_inner();
-        // What was typed as a name may be a password: only what can be a name is logged.
-        let name = UserName::new(&*user).ok();
-        if let Some(from) = from {
-            self.auth.failures.allow(&user, from).map_err(too_many_failures)?;
-        }
-        let offered = user.clone();
-        let token = self.auth.login(user, password).await;
-        let user = name.as_ref().map(UserName::as_str);
-        let peer = from.map(tracing::field::display);
-        match &token {
-            Ok(_) => tracing::info!(user, peer, "logged in"),
-            Err(error) => tracing::info!(user, peer, %error, "a login failed"),
-        }
-        self.auth.audit.tell(
-            from,
-            &match &token {
-                Ok(_) => Event::Login { user: user.unwrap_or_default() },
-                Err(error) => Event::LoginRefused { user, why: error.to_string() },
-            },
-        );
-        match (&token, from) {
-            (Ok(_), Some(from)) => self.auth.failures.succeeded(&offered, from),
-            (Err(LoginError::Refused), Some(from)) => self.auth.failures.failed(&offered, from),
-            _ => {}
-        }
+        let token = self.auth.login(user, password, from).await;
         let token = token.map_err(|error| match error {
             LoginError::Refused => Reason::InvalidCredentials.status(INVALID_CREDENTIALS),
+            // Whether or not there is such a user, and whatever the password is.
+            LoginError::TooManyFailures(wait) => {
+                let seconds = (wait.as_secs() + 1).to_string();
+                Reason::Overloaded
+                    .status_with(error.to_string(), &[("retry_after_seconds", seconds)])
+            }
             LoginError::Overloaded => Reason::Overloaded.status(error.to_string()),
             LoginError::Failed => Reason::Internal.status(error.to_string()),
         })?;

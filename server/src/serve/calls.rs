@@ -88,6 +88,7 @@ where
                 caller.asked();
                 counted = caller.open_call(OPEN_CALLS);
                 if counted.is_none() {
+                    limit_hit(Limit::OpenCalls);
                     let status = Reason::Overloaded.status("too many calls on one connection");
                     return Box::pin(async move { Ok(status.into_http()) });
                 }

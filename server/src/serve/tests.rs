@@ -48,7 +48,7 @@ async fn start(position: NodeId, others: SocketAddr) -> Running {
         users_file: dir.path().join("users.yaml"),
         peers: NodeId::ALL.map(|_| others.to_string()),
         cluster_secret_file: dir.path().join("secret"),
-        admin_listen: None,
+        admin: None,
         tls: None,
         insecure: false,
         limits: LimitSettings::default(),

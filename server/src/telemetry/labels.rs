@@ -61,8 +61,10 @@ labels! {
         LoginQueue = "login_queue",
         /// Failed logins of a user or an address.
         FailedLogins = "failed_logins",
-        /// Valid tokens.
+        /// Valid tokens: the oldest went before its time.
         Tokens = "tokens",
+        /// Calls at a time that everybody may make, of one connection.
+        OpenCalls = "open_calls",
         /// Time of a unary request.
         RequestTime = "request_time",
         /// Time without progress on a stream, or its least rate.

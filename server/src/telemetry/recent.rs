@@ -7,13 +7,13 @@
 use std::collections::VecDeque;
 use std::fmt::{self, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 
 use super::TELEMETRY;
+use crate::clock::now_ms;
 
 /// Events that are remembered.
 const KEPT: usize = 50;
@@ -64,8 +64,7 @@ impl<S: Subscriber> Layer<S> for RecentLayer {
         TELEMETRY.events[usize::from(!is_error)].inc();
         let mut words = Words::default();
         event.record(&mut words);
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        keep(&mut noted(), super::millis(since), is_error, words.text());
+        keep(&mut noted(), now_ms(), is_error, words.text());
     }
 }
 

@@ -6,6 +6,7 @@
 
 pub(crate) mod certificate;
 pub(crate) mod issue;
+pub(crate) mod web;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -106,23 +107,30 @@ impl Tls {
     pub(crate) fn stamps(&self) -> Vec<Option<(SystemTime, u64)>> {
         let TlsSettings { cert, key, ca, client_ca } = &self.settings;
         let files = [cert, key, ca].into_iter().chain(client_ca);
-        let stamp = |path: &PathBuf| {
-            let found = std::fs::metadata(path).ok()?;
-            Some((found.modified().ok()?, found.len()))
-        };
-        files.map(stamp).collect()
+        files.map(|path| stamp(path)).collect()
     }
 }
 
 impl Loaded {
     /// How long the certificates are still good, if that is not long.
     pub(crate) fn ends_soon(&self) -> Option<String> {
-        let left = self.ends.0.duration_since(SystemTime::now()).unwrap_or_default();
-        (left < SOON).then(|| {
-            let days = left.as_secs() / (24 * 3600);
-            format!("{}: ends in {days} days; replace it", self.ends.1.display())
-        })
+        ends_soon(self.ends.0, &self.ends.1)
     }
+}
+
+/// How long a certificate is still good, if that is not long.
+fn ends_soon(end: SystemTime, file: &Path) -> Option<String> {
+    let left = end.duration_since(SystemTime::now()).unwrap_or_default();
+    (left < SOON).then(|| {
+        let days = left.as_secs() / (24 * 3600);
+        format!("{}: ends in {days} days; replace it", file.display())
+    })
+}
+
+/// When a file was written and how long it is, if it is there.
+fn stamp(path: &Path) -> Option<(SystemTime, u64)> {
+    let found = std::fs::metadata(path).ok()?;
+    Some((found.modified().ok()?, found.len()))
 }
 
 fn read(settings: &TlsSettings, host: &str, generation: u64) -> Result<Loaded, TlsError> {

@@ -15,7 +15,7 @@ fn makes_what_four_nodes_and_a_client_need_and_goes_on_with_it() {
         let config = Config::load(&dir.join(format!("dfs{node}.yaml"))).unwrap();
         assert_eq!(config.node, node);
         assert_eq!(config.listen.port(), port);
-        assert_eq!(config.admin_listen.unwrap().port(), port + 1000);
+        assert_eq!(config.admin.as_ref().unwrap().listen.port(), port + 1000);
         assert_eq!(config.peers[node.index()], config.listen.to_string());
         config.read_secret().unwrap();
         let identity = dir.join(format!("dfs{node}/identity"));
