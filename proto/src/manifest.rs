@@ -13,6 +13,9 @@ pub const MAX_METADATA_ENTRIES: usize = 16;
 pub const MAX_METADATA_KEY_BYTES: usize = 64;
 /// Longest value of user metadata, in bytes.
 pub const MAX_METADATA_VALUE_BYTES: usize = 1024;
+/// The key of user metadata that says when a file is to go: an RFC 3339 time with a zone. A node's
+/// healing removes it then.
+pub const EXPIRES: &str = "dfs-expires";
 
 /// Why a manifest was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -44,6 +47,9 @@ pub enum ManifestError {
     /// The modification time is not RFC 3339.
     #[error("'{0}' is no RFC 3339 time with a zone")]
     Modified(String),
+    /// What stands under [`EXPIRES`] is not RFC 3339.
+    #[error("'{0}' under dfs-expires is no RFC 3339 time with a zone")]
+    Expires(String),
     /// Too many, too long or unprintable user metadata.
     #[error("user metadata is limited to 16 entries, keys of 1..64 and values of 0..1024 bytes")]
     Metadata,
@@ -91,6 +97,11 @@ impl Manifest {
         if metadata.len() > MAX_METADATA_ENTRIES || !metadata.iter().all(fits) {
             return Err(ManifestError::Metadata);
         }
+        if let Some(expires) = metadata.get(EXPIRES)
+            && expires.parse::<jiff::Timestamp>().is_err()
+        {
+            return Err(ManifestError::Expires(expires.clone()));
+        }
         let chunks = ChunkId::ALL
             .map(|chunk| ChunkSum { length: chunk.length(size), crc: crcs[chunk.index()] });
         for chunk in ChunkId::ALL {
@@ -135,6 +146,12 @@ impl Manifest {
     /// The user's own notes.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
+    }
+
+    /// When the file is to go, in milliseconds since 1970; `None`: it stays.
+    pub fn expires_ms(&self) -> Option<u64> {
+        let time: jiff::Timestamp = self.metadata.get(EXPIRES)?.parse().ok()?;
+        Some(u64::try_from(time.as_millisecond()).unwrap_or(0))
     }
 }
 
@@ -252,6 +269,21 @@ mod tests {
         assert_eq!(with(entry(1, 1025)), Err(ManifestError::Metadata));
         let many = (0..17).map(|i| (i.to_string(), String::new())).collect();
         assert_eq!(with(many), Err(ManifestError::Metadata));
+    }
+
+    #[test]
+    fn knows_when_a_file_is_to_go() {
+        let with = |expires: &str| {
+            let notes = BTreeMap::from([(EXPIRES.to_owned(), expires.to_owned())]);
+            let time = "2026-11-22T10:00:00Z";
+            Manifest::new(Md5Digest::of(b""), 0, [Crc32c::default(); 4], time, notes)
+        };
+        assert_eq!(manifest(5, [1; 4], "2026-11-22T10:00:00Z").unwrap().expires_ms(), None);
+        assert_eq!(with("1970-01-01T01:00:01.5+01:00").unwrap().expires_ms(), Some(1_500));
+        assert_eq!(with("1969-01-01T00:00:00Z").unwrap().expires_ms(), Some(0));
+        for bad in ["", "tomorrow", "2026-11-22T10:00:00"] {
+            assert_eq!(with(bad), Err(ManifestError::Expires(bad.into())));
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! [`listing`] take events and give effects; [`decide`] is the read decision they share,
 //! [`commit`] the commit round, [`fetch`] the choice of who sends which chunk, [`health`] what
 //! the answers say about redundancy. [`repair`] and [`janitor`] heal: the nodes run them on
-//! themselves. The programs only carry messages between these machines and the world; a
+//! themselves, as they do [`expire`]. The programs only carry messages between these machines and the world; a
 //! simulator can do the same.
 
 pub mod row;
@@ -29,6 +29,8 @@ pub mod listing;
 pub mod repair;
 
 pub mod janitor;
+
+pub mod expire;
 
 pub mod rejoin;
 

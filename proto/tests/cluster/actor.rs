@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use dfs_proto::chunk::{ChunkId, ChunkSet};
 use dfs_proto::digest::{Crc32c, Md5Digest};
-use dfs_proto::manifest::{Content, Incarnation, Manifest, UploadId, Version};
+use dfs_proto::manifest::{Content, EXPIRES, Incarnation, Manifest, UploadId, Version};
 use dfs_proto::placement::NodeId;
 use dfs_proto::protocol::commit::CommitAnswer;
 use dfs_proto::protocol::fetch::{Fetch, Source};
@@ -19,9 +19,15 @@ use dfs_proto::protocol::repair::{self, Mode, Repair};
 use dfs_proto::protocol::row::{CommitOrder, FenceAnswer, ReleaseOrder};
 use dfs_proto::tag::Tag;
 
+use crate::expire::Expire;
 use crate::list::{Shown, list};
 use crate::message::{Answer, Caller, Request};
+use crate::node::EPOCH_MS;
 use crate::random::Random;
+use crate::world::CLIENT_HOSTS;
+
+/// How long a file lives that is to go.
+const LIFE_SECONDS: u64 = 5;
 
 /// How something ended.
 #[derive(Debug, Clone)]
@@ -35,6 +41,8 @@ pub(crate) enum Outcome {
     Bytes(Option<bool>),
     Repair(repair::Report),
     Janitor,
+    /// What followed a version whose time was over, if it was.
+    Expired(Option<Version>),
     Serves,
 }
 
@@ -46,6 +54,7 @@ pub(crate) enum Kind {
     Read,
     Repair(Mode),
     Janitor(UploadId),
+    Expire,
     Rejoin(Caller),
 }
 
@@ -56,6 +65,7 @@ enum Machine {
     Get(Get),
     Repair(Repair),
     Janitor(Janitor),
+    Expire(Expire),
     Rejoin(Rejoin),
 }
 
@@ -119,7 +129,7 @@ impl Actor {
         let mut wishes = Wishes::default();
         let machine = match kind {
             Kind::Put => {
-                let manifest = manifest(upload);
+                let manifest = manifest(upload, now);
                 let (put, effects) = Put::start(manifest.x(), writer);
                 on_put(effects, upload, &manifest, &mut wishes);
                 Machine::Put(put, manifest)
@@ -144,6 +154,10 @@ impl Actor {
                 on_janitor(effects, abandoned, &mut wishes);
                 Machine::Janitor(janitor)
             }
+            Kind::Expire => {
+                NodeId::ALL.into_iter().for_each(|id| wishes.ask(id, Request::Ask));
+                Machine::Expire(Expire::default())
+            }
             Kind::Rejoin(caller) => {
                 let (rejoin, effects) = Rejoin::start(caller.node, caller.incarnation, None, now);
                 on_rejoin(effects, caller, 0, &mut wishes);
@@ -167,6 +181,19 @@ impl Actor {
         };
         actor.note(&wishes, now);
         (actor, wishes)
+    }
+
+    /// The version that it shall remove if that is over.
+    pub(crate) fn expires(&mut self, version: Option<Version>, greedy: bool) {
+        self.machine = Machine::Expire(Expire::of(version, greedy));
+    }
+
+    /// The version that it has removed.
+    pub(crate) fn expired(&self) -> Option<&Version> {
+        let Machine::Expire(expire) = &self.machine else {
+            return None;
+        };
+        expire.version()
     }
 
     fn note(&mut self, wishes: &Wishes, now: Duration) {
@@ -223,6 +250,17 @@ impl Actor {
                     (janitor_event(id, request, answer), self.kind)
                 {
                     on_janitor(janitor.on(event), abandoned, &mut wishes);
+                }
+            }
+            Machine::Expire(expire) => {
+                if let (Request::Ask, Some(end)) = (request, expire.take(id, answer)) {
+                    if let (Some(version), Some(own)) = (&end, self.host.checked_sub(CLIENT_HOSTS))
+                    {
+                        let (version, sources) = (version.clone(), Vec::new());
+                        let order = CommitOrder { version, write_back: false, sources };
+                        wishes.ask(NodeId::ALL[own], Request::Commit(order));
+                    }
+                    wishes.outcomes.push(Outcome::Expired(end));
                 }
             }
             Machine::Rejoin(rejoin) => {
@@ -351,11 +389,18 @@ impl Get {
     }
 }
 
-fn manifest(upload: UploadId) -> Manifest {
+/// Every third file is to go some seconds after it was put.
+fn manifest(upload: UploadId, now: Duration) -> Manifest {
     let md5 = Md5Digest::of(upload.bytes());
     let crcs = [Crc32c::of(b"x"); 4];
     let time = "2026-11-22T10:00:00Z";
-    Manifest::new(md5, 4, crcs, time, BTreeMap::new()).expect("the sample is valid")
+    let mut notes = BTreeMap::new();
+    if upload.bytes()[0].is_multiple_of(3) {
+        let seconds = EPOCH_MS / 1000 + now.as_secs() + LIFE_SECONDS;
+        let end = jiff::Timestamp::from_second(i64::try_from(seconds).expect("small"));
+        notes.insert(EXPIRES.to_owned(), end.expect("in range").to_string());
+    }
+    Manifest::new(md5, 4, crcs, time, notes).expect("the sample is valid")
 }
 
 fn committed(answer: Answer) -> CommitAnswer {

@@ -1,8 +1,9 @@
 //! What must hold after every step and for every answer that a client gets.
 //!
-//! The numbers I1 to I16 are used in messages; each is explained where it is checked.
+//! The numbers I1 to I18 are used in messages; each is explained where it is checked.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use dfs_proto::chunk::ChunkSet;
 use dfs_proto::manifest::{Content, Incarnation, UploadId};
@@ -26,6 +27,10 @@ struct Path {
     current: PerNode<Option<(Incarnation, Option<Tag>)>>,
     /// Every upload that was committed somewhere.
     committed: BTreeSet<UploadId>,
+    /// The tags of all writes that were acknowledged.
+    acknowledged: BTreeSet<Tag>,
+    /// Versions whose time was over: their tags, each with that of the tombstone that followed.
+    expired: BTreeMap<Tag, Tag>,
     history: History,
 }
 
@@ -102,6 +107,27 @@ impl Checks {
             format!("I2: {tag:?} was acknowledged, but is not on three nodes")
         });
         self.complete(path, tag);
+        self.paths[path].acknowledged.extend(tag);
+        self.only_the_expired(path);
+    }
+
+    /// A version is over, and a tombstone with the tag `end` follows it.
+    pub(crate) fn expired(&mut self, path: usize, version: Tag, end: Tag) {
+        if self.paths[path].expired.insert(version, end).is_none() {
+            self.history(path).begin(Some(None));
+        }
+        self.only_the_expired(path);
+    }
+
+    /// I18: with a version that is over nothing goes that was written since.
+    fn only_the_expired(&mut self, path: usize) {
+        let Path { expired, acknowledged, .. } = &self.paths[path];
+        let with = |(version, end): (&Tag, &Tag)| {
+            let since = (Bound::Excluded(*version), Bound::Excluded(*end));
+            acknowledged.range(since).next().map(|gone| (*version, *gone))
+        };
+        let gone = expired.iter().find_map(with);
+        self.expect(gone.is_none(), || format!("I18: expired and what went with it: {gone:?}"));
     }
 
     fn complete(&mut self, path: usize, tag: Option<Tag>) {

@@ -18,6 +18,8 @@ mod node;
 
 mod list;
 
+mod expire;
+
 mod actor;
 
 mod check;

@@ -58,6 +58,8 @@ pub(crate) enum Mistake {
     DropOnThreeFences,
     /// What is acknowledged is not on the disk yet.
     LazySync,
+    /// When a version is over whatever is newest goes.
+    ExpireNewest,
 }
 
 impl Mistake {
@@ -65,7 +67,7 @@ impl Mistake {
     /// write-back name the disks they rest on (V2, V4) is rarer still: the models show it.
     pub(crate) const RARE: [Self; 1] = [Self::RejoinAtOnce];
 
-    pub(crate) const ALL: [Self; 26] = [
+    pub(crate) const ALL: [Self; 27] = [
         Self::NoSpill,
         Self::CommitUnprepared,
         Self::LargestOfTwo,
@@ -92,5 +94,6 @@ impl Mistake {
         Self::ReleaseUnseen,
         Self::DropOnThreeFences,
         Self::LazySync,
+        Self::ExpireNewest,
     ];
 }

@@ -18,7 +18,7 @@ use crate::message::{Answer, Caller, Page, Request};
 use crate::mistake::Mistake;
 
 /// Where all clocks begin: far enough from 0 to be an hour slow.
-const EPOCH_MS: u64 = 100_000_000;
+pub(crate) const EPOCH_MS: u64 = 100_000_000;
 
 /// One node.
 #[derive(Clone)]

@@ -64,6 +64,9 @@ impl World {
                 self.empty_post()?;
             }
             self.repair(path)?;
+            self.begin(Kind::Expire, path);
+            self.empty_post()?;
+            self.repair(path)?;
             self.nodes.iter_mut().for_each(|node| node.prune(path));
             self.look(path);
         }
@@ -97,6 +100,8 @@ impl World {
             let Some(version) = row.current.as_ref().map(|current| &current.record.version) else {
                 continue;
             };
+            let over = version.manifest().is_some_and(|manifest| manifest.expires_ms().is_some());
+            self.checks.expect(!over, || format!("I18: node {id} keeps what is over: {version:?}"));
             let home = match &version.content {
                 Content::File(manifest) => home_chunks(manifest.x(), id),
                 Content::Tombstone => ChunkSet::EMPTY,

@@ -144,6 +144,10 @@ impl World {
                 let seconds = if self.narrow { 70 } else { 10 + self.random.below(20) as u64 };
                 self.now += Duration::from_secs(seconds);
             }
+            25 if !self.narrow => {
+                let path = self.random.below(self.paths);
+                self.begin(Kind::Expire, path);
+            }
             _ => self.deliver(),
         }
     }
@@ -156,7 +160,9 @@ impl World {
     pub(crate) fn begin(&mut self, kind: Kind, path: usize) {
         let host = match kind {
             Kind::Put | Kind::Remove | Kind::Read => self.random.below(CLIENT_HOSTS),
-            Kind::Repair(_) | Kind::Janitor(_) => CLIENT_HOSTS + self.random.below(4),
+            Kind::Repair(_) | Kind::Janitor(_) | Kind::Expire => {
+                CLIENT_HOSTS + self.random.below(4)
+            }
             Kind::Rejoin(caller) => CLIENT_HOSTS + caller.node.index(),
         };
         let hurried = self.mistake == Mistake::RejoinAtOnce;
@@ -164,6 +170,11 @@ impl World {
         let (mut actor, wishes) = Actor::start(kind, path, host, now, &mut self.random);
         actor.floor = self.checks.completed(path);
         actor.trusting = self.mistake == Mistake::ServeRotten;
+        if let (Kind::Expire, Some(node)) = (kind, host.checked_sub(CLIENT_HOSTS)) {
+            let current = self.nodes[node].rows[path].current.as_ref();
+            let version = current.map(|current| current.record.version.clone());
+            actor.expires(version, self.mistake == Mistake::ExpireNewest);
+        }
         let history = self.checks.history(path);
         actor.operation = match kind {
             Kind::Put => Some(history.begin(Some(Some(actor.upload)))),
@@ -178,7 +189,8 @@ impl World {
     }
 
     fn heal_something(&mut self) {
-        let heals = |actor: &Actor| matches!(actor.kind, Kind::Repair(_) | Kind::Janitor(_));
+        let heals =
+            |actor: &Actor| matches!(actor.kind, Kind::Repair(_) | Kind::Janitor(_) | Kind::Expire);
         let busy = |actor: &&Actor| heals(actor) && !actor.ended && !actor.stopped;
         if self.actors.iter().filter(busy).count() >= HEALERS {
             return;
@@ -298,7 +310,12 @@ impl World {
                 self.checks.expect(bytes != Some(false), || "I5: damaged bytes were read".into());
             }
             Outcome::Repair(report) => self.repaired = Some(report.state),
-            Outcome::Janitor => {}
+            Outcome::Janitor | Outcome::Expired(None) => {}
+            Outcome::Expired(Some(end)) => {
+                if let Some(version) = self.actors[index].expired() {
+                    self.checks.expired(path, version.tag, end.tag);
+                }
+            }
             Outcome::Serves => {
                 if let Kind::Rejoin(caller) = self.actors[index].kind {
                     self.nodes[caller.node.index()].rejoining = false;

@@ -61,7 +61,7 @@ impl Healer {
         }
     }
 
-    async fn heal(&self, of: &UserPath) -> bool {
+    pub(super) async fn heal(&self, of: &UserPath) -> bool {
         let report = self.repair(of, Mode::Quick, self.settings.bytes_per_second).await;
         match report.state {
             State::Healthy => true,
@@ -73,8 +73,8 @@ impl Healer {
         }
     }
 
-    /// Looks at all paths once, heals those that concern this node, and sees to abandoned
-    /// uploads.
+    /// Looks at all paths once, heals those that concern this node, removes files whose time is
+    /// over, and sees to abandoned uploads.
     async fn pass(&self) -> Result<(), NodeError> {
         let own = self.node.position();
         if self.node.identity().rejoining {
@@ -111,6 +111,7 @@ impl Healer {
         while let Some(healed) = running.next().await {
             unhealed += u64::from(!healed);
         }
+        self.expire().await?;
         self.clear_abandoned().await?;
         self.figures.unhealed.store(unhealed, Ordering::Relaxed);
         self.figures.last_pass_ms.store(now_ms(), Ordering::Relaxed);

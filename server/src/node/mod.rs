@@ -6,7 +6,7 @@
 //!
 //! [`put`] takes chunks in, within what [`quota`] allows, and `prepare` makes them durable, [`commit`] moves versions, [`look`] answers questions, [`fetch`]
 //! sends data, [`check`] re-reads it, [`prune`] forgets what is superseded, [`heal`] is
-//! its part in healing, `scrub` in that of the disk; [`known`] is what this node remembers of the others.
+//! its part in healing, `scrub` in that of the disk; `over` finds files that are to go; [`known`] is what this node remembers of the others.
 
 pub(crate) mod check;
 pub(crate) mod commit;
@@ -14,6 +14,7 @@ pub(crate) mod fetch;
 pub(crate) mod heal;
 pub(crate) mod known;
 pub(crate) mod look;
+mod over;
 mod prepare;
 pub(crate) mod prune;
 pub(crate) mod put;
