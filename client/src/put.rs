@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use dfs_proto::chunk::{BLOCK_BYTES, ChunkSet};
-use dfs_proto::manifest::{Content, Manifest, UploadId, Version};
+use dfs_proto::manifest::{Content, EXPIRES, Manifest, UploadId, Version};
 use dfs_proto::name::FilePath;
 use dfs_proto::placement::{NodeId, PerNode};
 use dfs_proto::protocol::commit::CommitAnswer;
@@ -38,6 +38,9 @@ pub struct PutOptions {
     pub modified: Option<SystemTime>,
     /// Notes of the user, at most 16.
     pub metadata: BTreeMap<String, String>,
+    /// When the nodes shall remove the file, by their clocks and with the next pass of their
+    /// healing (`heal_every`, usually 10 minutes). It is one of the notes, [`EXPIRES`].
+    pub expires: Option<SystemTime>,
     /// Told how far it is.
     pub progress: Option<Arc<dyn Progress>>,
     /// A folder for a note about the PUT of a local file of more than 4 MiB. With it a PUT that
@@ -185,7 +188,9 @@ async fn prepare(path: FilePath, input: Input<'_>, options: PutOptions) -> Resul
         let (source, sums) = source.scan(&path, &shown, &scanned)?;
         let Sums { size, md5, crcs, .. } = sums;
         let modified = rfc3339(options.modified.unwrap_or(modified));
-        let manifest = Manifest::new(md5, size, crcs, modified, options.metadata)
+        let mut notes = options.metadata;
+        notes.extend(options.expires.map(|end| (EXPIRES.to_owned(), rfc3339(end))));
+        let manifest = Manifest::new(md5, size, crcs, modified, notes)
             .map_err(|source| Error::Manifest { path: path.clone(), source })?;
         Ok(Upload {
             path,

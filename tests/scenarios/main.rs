@@ -66,6 +66,8 @@ mod configuration;
 
 mod encryption;
 
+mod expiry;
+
 mod attacks;
 
 mod seeing;

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use super::expire::Expire;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 use super::style::Colour;
@@ -129,6 +130,12 @@ pub(super) struct PutArgs {
     /// one is
     #[arg(long)]
     pub(super) resume: bool,
+    /// Remove the files after so long, as 12h, 7d or 2w, or at a time, as 2026-12-31T00:00:00Z
+    ///
+    /// The nodes do that when they look after their files (heal_every in their configuration,
+    /// usually 10 minutes). Until then the files are there.
+    #[arg(long, value_name = "WHEN", value_parser = Expire::parse, allow_hyphen_values = true)]
+    pub(super) expire: Option<Expire>,
     /// Print one JSON line about the traffic of each file on stderr
     #[arg(long)]
     pub(super) stats: bool,

@@ -21,6 +21,8 @@ mod output;
 
 mod many;
 
+mod expire;
+
 mod put;
 
 mod get;

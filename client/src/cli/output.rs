@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use dfs_proto::chunk::ChunkSet;
+use dfs_proto::manifest::EXPIRES;
 use dfs_proto::placement::{NodeId, PerNode};
 use serde_json::{Value, json};
 
@@ -52,6 +53,7 @@ pub(super) fn file_json(file: &Listed) -> Value {
         "size": file.file.size,
         "md5": manifest.map(|manifest| manifest.md5().to_string()),
         "modified": manifest.map(|manifest| manifest.modified()),
+        "expires": manifest.and_then(|manifest| manifest.metadata().get(EXPIRES)),
         "state": file.health.word(),
         "unconfirmed": file.unconfirmed,
         "x": file.file.x.get(),
@@ -71,6 +73,10 @@ pub(super) fn stat_text(file: &Listed) -> String {
         line("md5", &manifest.md5().to_string());
         line("modified", manifest.modified());
         for (key, value) in manifest.metadata() {
+            if key == EXPIRES {
+                line("expires", value);
+                continue;
+            }
             line("note", &format!("{key}: {}", value.escape_debug()));
         }
     }
@@ -344,7 +350,7 @@ mod tests {
         let json = file_json(&file(Health::Degraded, [true, false, true, true]));
         assert_eq!(
             json.to_string(),
-            r#"{"md5":"900150983cd24fb0d6963f7d28e17f72","modified":"2026-11-22T10:00:00.5Z","nodes":[[3,4],null,[1,2],[2,3]],"path":"notes/a b.txt","size":1234,"state":"degraded","unconfirmed":false,"x":2}"#
+            r#"{"expires":null,"md5":"900150983cd24fb0d6963f7d28e17f72","modified":"2026-11-22T10:00:00.5Z","nodes":[[3,4],null,[1,2],[2,3]],"path":"notes/a b.txt","size":1234,"state":"degraded","unconfirmed":false,"x":2}"#
         );
     }
 

@@ -3,9 +3,11 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use super::args::PutArgs;
 use super::exit::{Exit, report, sum_up};
+use super::expire::Expire;
 use super::many::{at_once, remote_folder, remote_path, run as run_many, under};
 use super::progress::Bar;
 use super::talk::{complain, detail};
@@ -36,6 +38,21 @@ pub(super) async fn run(context: &Context, args: PutArgs) -> Exit {
         complain("put --resume: no place for its notes; set XDG_STATE_HOME or HOME");
         return Exit::Usage;
     }
+    if args.resume && matches!(args.expire, Some(Expire::After(_))) {
+        complain(
+            "put --resume: the next run must mean the same end; give --expire a time, \
+             as 2026-12-31T00:00:00Z",
+        );
+        return Exit::Usage;
+    }
+    let expires = match args.expire.map(|expire| expire.end().ok_or(expire)) {
+        None => None,
+        Some(Ok(end)) => Some(SystemTime::from(end)),
+        Some(Err(_)) => {
+            complain("put --expire: that is after the year 9999; leave it out");
+            return Exit::Usage;
+        }
+    };
     let plan = if args.recursive { plan_folder(&args.paths) } else { plan_files(&args.paths) };
     let plan = match plan {
         Ok(plan) => plan,
@@ -53,6 +70,7 @@ pub(super) async fn run(context: &Context, args: PutArgs) -> Exit {
         let options = PutOptions {
             progress: bar_ref.handle(),
             resume: resume.clone(),
+            expires,
             cancel: context.cancel.clone(),
             ..PutOptions::default()
         };
