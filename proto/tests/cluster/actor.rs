@@ -65,7 +65,7 @@ enum Machine {
     Get(Get),
     Repair(Repair),
     Janitor(Janitor),
-    Expire(Expire),
+    Expire(Box<Expire>),
     Rejoin(Rejoin),
 }
 
@@ -156,7 +156,7 @@ impl Actor {
             }
             Kind::Expire => {
                 NodeId::ALL.into_iter().for_each(|id| wishes.ask(id, Request::Ask));
-                Machine::Expire(Expire::default())
+                Machine::Expire(Box::default())
             }
             Kind::Rejoin(caller) => {
                 let (rejoin, effects) = Rejoin::start(caller.node, caller.incarnation, None, now);
@@ -185,7 +185,7 @@ impl Actor {
 
     /// The version that it shall remove if that is over.
     pub(crate) fn expires(&mut self, version: Option<Version>, greedy: bool) {
-        self.machine = Machine::Expire(Expire::of(version, greedy));
+        self.machine = Machine::Expire(Box::new(Expire::of(version, greedy)));
     }
 
     /// The version that it has removed.
