@@ -1,12 +1,20 @@
 //! The client's configuration: four addresses, a user, a password.
+//!
+//! [`Config`] is what the client may rely on, [`Connection`] what was said and by whom.
+
+#[cfg_attr(not(feature = "cli"), allow(dead_code, reason = "only the program has layers"))]
+mod file;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use dfs_proto::name::{ClusterName, UserName};
 use dfs_proto::placement::PerNode;
-use serde::Deserialize;
 
-use crate::tls::{RawTls, Tls};
+use crate::bandwidth::Bandwidth;
+use crate::origin::{Given, Origin};
+use crate::tls::{GivenTls, Tls};
+pub(crate) use file::ConfigFile;
 
 /// Why a configuration cannot be used. Names the file and what to change in it.
 #[derive(Debug, thiserror::Error)]
@@ -28,11 +36,9 @@ pub enum ConfigError {
         source: serde_yaml::Error,
     },
     /// Values that cannot be used.
-    #[error("{}: {}", path.display(), mistakes.join("; "))]
+    #[error("{}", mistakes.join("; "))]
     Values {
-        /// The file.
-        path: PathBuf,
-        /// All of them.
+        /// All of them, each with the place where it is written.
         mistakes: Vec<String>,
     },
     /// The password file cannot be read.
@@ -45,24 +51,26 @@ pub enum ConfigError {
     },
     /// Nothing says the password, and there is nobody to ask.
     #[error(
-        "{}: no password; add 'password_file: FILE', set DFS_PASSWORD, or run 'dfsctl login' \
-         on a terminal first", path.display()
+        "{place}: no password; add 'password_file: FILE', set DFS_PASSWORD, or run 'dfsctl login' \
+         on a terminal first"
     )]
     NoPassword {
-        /// The configuration.
-        path: PathBuf,
+        /// Where the cluster is configured.
+        place: String,
     },
 }
 
-/// What the file says.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawConfig {
-    cluster: String,
-    nodes: Vec<String>,
-    user: Option<String>,
-    password_file: Option<PathBuf>,
-    tls: Option<RawTls>,
+/// How a cluster is reached, and as whom, with where each part comes from. What a file says, or
+/// several layers.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Connection {
+    pub(crate) cluster: Option<Given<String>>,
+    pub(crate) nodes: Option<Given<Vec<String>>>,
+    pub(crate) user: Option<Given<String>>,
+    pub(crate) password_file: Option<Given<PathBuf>>,
+    pub(crate) tls: GivenTls,
+    /// Where what is missing would have to be written.
+    pub(crate) from: Option<Origin>,
 }
 
 /// What the client may rely on.
@@ -80,53 +88,71 @@ pub struct Config {
     pub password_file: Option<PathBuf>,
     /// How connections are encrypted; `None`: not at all.
     pub tls: Option<Tls>,
+    /// Bounds what the clients that are made with it move in a second; `None`: nothing does.
+    /// [`Config::load`] sets none.
+    pub bandwidth: Option<Arc<Bandwidth>>,
 }
 
 impl Config {
-    /// Reads `file`. Relative paths in it are relative to its directory.
+    /// Reads `file`: the cluster that it chooses of its contexts, or else its own. Relative paths
+    /// in it are relative to its directory.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(file)
-            .map_err(|source| ConfigError::Read { path: file.to_owned(), source })?;
-        let raw: RawConfig = serde_yaml::from_str(&text)
-            .map_err(|source| ConfigError::Syntax { path: file.to_owned(), source })?;
-        let nodes_from = format!("{}:{}", file.display(), line_of(&text, "nodes"));
-        let directory = file.parent().unwrap_or(Path::new(""));
-        Self::check(raw, directory, nodes_from)
-            .map_err(|mistakes| mistakes.into_iter().map(|m| m.in_file(&text)).collect())
-            .map_err(|mistakes| ConfigError::Values { path: file.to_owned(), mistakes })
+        let file = ConfigFile::read(file)?;
+        let values = |mistakes| ConfigError::Values { mistakes };
+        let connection = match file.context() {
+            None => file.own(),
+            Some(Given { value: name, origin }) => {
+                let none = || values(vec![unknown_context(&origin, &name, &file)]);
+                Some(file.named(&name).ok_or_else(none)?)
+            }
+        };
+        let empty = || Connection {
+            from: Some(Origin::File(file.path().to_owned(), 1)),
+            ..Connection::default()
+        };
+        Self::check(connection.unwrap_or_else(empty)).map_err(values)
     }
 
     /// Reports every mistake, not only the first.
-    fn check(raw: RawConfig, directory: &Path, nodes_from: String) -> Result<Self, Vec<Mistake>> {
+    pub(crate) fn check(connection: Connection) -> Result<Self, Vec<String>> {
+        let Connection { cluster, nodes, user, password_file, tls, from } = connection;
         let mut mistakes = Vec::new();
-        let cluster = ClusterName::new(&*raw.cluster)
-            .map_err(|error| mistakes.push(Mistake::new("cluster", error)))
-            .ok();
-        let user = raw.user.and_then(|user| {
-            UserName::new(user).map_err(|error| mistakes.push(Mistake::new("user", error))).ok()
-        });
-        for (place, address) in raw.nodes.iter().enumerate() {
-            if let Some(mistake) = address_mistake(address) {
-                let text = format!("entry {} '{address}' {mistake}", place + 1);
-                mistakes.push(Mistake::new("nodes", text));
-            } else if raw.nodes[..place].contains(address) {
-                mistakes.push(Mistake::new("nodes", format!("'{address}' is there twice")));
+        let from = from.map_or_else(|| "dfs.yaml".to_owned(), |from| from.to_string());
+        let nodes_from = nodes.as_ref().map_or_else(|| from.clone(), |n| n.origin.to_string());
+        let cluster = match cluster {
+            None => {
+                mistakes.push(format!("{from}: cluster: missing; write the name of the cluster"));
+                None
             }
-        }
-        let nodes = PerNode::<String>::try_from(raw.nodes)
-            .map_err(|nodes| {
-                let text = format!("{} addresses, exactly four are needed", nodes.len());
-                mistakes.push(Mistake::new("nodes", text));
-            })
-            .ok();
-        let tls = raw.tls.and_then(|raw| {
-            let wrong = |text: String| mistakes.push(Mistake::new("tls", text));
-            Tls::read(raw, directory).map_err(|all| all.into_iter().for_each(wrong)).ok()
+            Some(Given { value, origin }) => ClusterName::new(value)
+                .map_err(|error| mistakes.push(format!("{origin}: cluster: {error}")))
+                .ok(),
+        };
+        let user = user.and_then(|Given { value, origin }| {
+            UserName::new(value)
+                .map_err(|error| mistakes.push(format!("{origin}: user: {error}")))
+                .ok()
+        });
+        let nodes = match nodes {
+            None => {
+                let text = "missing; write the addresses of nodes 1 to 4, HOST:PORT, in order";
+                mistakes.push(format!("{from}: nodes: {text}"));
+                None
+            }
+            Some(Given { value: nodes, origin }) => {
+                let wrong = node_mistakes(&nodes);
+                mistakes.extend(wrong.into_iter().map(|wrong| format!("{origin}: nodes: {wrong}")));
+                PerNode::<String>::try_from(nodes).ok()
+            }
+        };
+        let tls = Tls::read(tls).unwrap_or_else(|all| {
+            mistakes.extend(all);
+            None
         });
         match (cluster, nodes, mistakes.is_empty()) {
             (Some(cluster), Some(nodes), true) => {
-                let password_file = raw.password_file.map(|file| directory.join(file));
-                Ok(Self { cluster, nodes, nodes_from, user, password_file, tls })
+                let password_file = password_file.map(|file| file.value);
+                Ok(Self { cluster, nodes, nodes_from, user, password_file, tls, bandwidth: None })
             }
             _ => Err(mistakes),
         }
@@ -140,26 +166,29 @@ impl Config {
     }
 }
 
-/// A value that cannot be used.
-struct Mistake {
-    key: &'static str,
-    text: String,
+/// What to say of a name that no file has.
+pub(crate) fn unknown_context(origin: &Origin, name: &str, file: &ConfigFile) -> String {
+    let known: Vec<&str> = file.contexts().collect();
+    let known = match known[..] {
+        [] => "has no contexts".to_owned(),
+        _ => format!("has {}", known.join(", ")),
+    };
+    format!("{origin}: context: there is no '{name}'; {} {known}", file.path().display())
 }
 
-impl Mistake {
-    fn new(key: &'static str, text: impl ToString) -> Self {
-        Self { key, text: text.to_string() }
+fn node_mistakes(nodes: &[String]) -> Vec<String> {
+    let mut mistakes = Vec::new();
+    for (place, address) in nodes.iter().enumerate() {
+        if let Some(mistake) = address_mistake(address) {
+            mistakes.push(format!("entry {} '{address}' {mistake}", place + 1));
+        } else if nodes[..place].contains(address) {
+            mistakes.push(format!("'{address}' is there twice"));
+        }
     }
-
-    fn in_file(self, file: &str) -> String {
-        format!("line {}: {}: {}", line_of(file, self.key), self.key, self.text)
+    if nodes.len() != 4 {
+        mistakes.push(format!("{} addresses, exactly four are needed", nodes.len()));
     }
-}
-
-/// The line of a top-level key, from 1; 1 where it is not found.
-fn line_of(text: &str, key: &str) -> usize {
-    let is_key = |line: &str| line.strip_prefix(key).is_some_and(|rest| rest.starts_with(':'));
-    text.lines().position(is_key).unwrap_or(0) + 1
+    mistakes
 }
 
 fn address_mistake(address: &str) -> Option<&'static str> {
@@ -201,8 +230,8 @@ mod tests {
         let message = load(text).unwrap_err();
         for part in [
             "FILE",
-            "line 1: cluster:",
-            "line 3: user:",
+            "FILE:1: cluster:",
+            "FILE:3: user:",
             "entry 2",
             "entry 3",
             "'a:1' is there twice",
@@ -212,15 +241,29 @@ mod tests {
         assert!(load("cluster: c\nnodes: [a:1]").unwrap_err().contains("exactly four"));
         let text = format!("{GOOD}tls: {{ca: x, cert: y, server_name: 'a b'}}");
         let message = load(&text).unwrap_err();
-        for part in ["line 5: tls: ca: ", "/x: No such file", "/y: ", "give both", "'a b' is no"] {
+        for part in ["FILE:5: tls: ca: ", "/x: No such file", "/y: ", "give both", "'a b' is no"] {
             assert!(message.contains(part), "{part} not in {message}");
         }
+        assert!(load(&format!("{GOOD}tls: {{}}")).unwrap_err().contains("tls: ca: missing"));
         assert!(load(&format!("{GOOD}tls: {{c: x}}")).unwrap_err().contains("unknown field"));
     }
 
     #[test]
+    fn a_file_with_contexts_means_the_one_that_it_chooses() {
+        let contexts = "contexts:\n  a: {cluster: a, nodes: [a:1, b:2, c:3, d:4]}\n  b: {}\n";
+        let chosen = load(&format!("context: a\n{contexts}")).unwrap();
+        assert_eq!((chosen.cluster.as_str(), &*chosen.nodes[1]), ("a", "b:2"));
+        assert!(chosen.nodes_from.ends_with(":3"), "{}", chosen.nodes_from);
+        let message = load(&format!("context: c\n{contexts}")).unwrap_err();
+        assert!(message.contains("there is no 'c'") && message.contains("a, b"), "{message}");
+        let message = load(&format!("context: b\n{contexts}")).unwrap_err();
+        assert!(message.contains("FILE:4: nodes: missing"), "{message}");
+        assert_eq!(load(&format!("{GOOD}{contexts}")).unwrap().cluster.as_str(), "c");
+    }
+
+    #[test]
     fn names_the_place_of_what_is_not_understood() {
-        assert!(load("").unwrap_err().starts_with("FILE: "));
+        assert!(load("# nothing\n").unwrap_err().starts_with("FILE:1: cluster: missing"));
         assert!(load("cluster: [").unwrap_err().contains("line"));
         let unknown = load(&format!("{GOOD}colour: red\n")).unwrap_err();
         assert!(unknown.contains("colour") && unknown.contains("line 5"), "{unknown}");

@@ -24,6 +24,7 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Request, Response, Status};
 
+use crate::bandwidth::Bandwidth;
 use crate::error::{Cause, NodeError};
 use crate::tls::{self, Tls};
 use crate::trace;
@@ -106,6 +107,7 @@ pub(crate) struct Node {
     tls: Option<Tls>,
     credentials: Arc<Credentials>,
     notify: Notify,
+    bandwidth: Option<Arc<Bandwidth>>,
     /// Counts sessions, to tell a new one from one that failed.
     sessions: AtomicU64,
     /// Held while connecting, so that all who need the node share one attempt; an attempt has
@@ -121,9 +123,10 @@ impl Node {
         tls: Option<Tls>,
         credentials: Arc<Credentials>,
         notify: Notify,
+        bandwidth: Option<Arc<Bandwidth>>,
     ) -> Self {
         let (sessions, state) = (AtomicU64::new(0), Mutex::new(State::Idle));
-        Self { id, address, cluster, tls, credentials, notify, sessions, state }
+        Self { id, address, cluster, tls, credentials, notify, bandwidth, sessions, state }
     }
 
     pub(crate) fn id(&self) -> NodeId {
@@ -132,6 +135,19 @@ impl Node {
 
     pub(crate) fn error(&self, cause: Cause) -> NodeError {
         NodeError { node: self.id, address: self.address.clone(), cause }
+    }
+
+    /// How long to wait before so many bytes of payload are moved.
+    pub(crate) fn reserve(&self, bytes: u64) -> Duration {
+        self.bandwidth.as_ref().map_or(Duration::ZERO, |bandwidth| bandwidth.reserve(bytes))
+    }
+
+    /// Waits until so many bytes of payload may be moved.
+    pub(crate) async fn take(&self, bytes: u64) {
+        let wait = self.reserve(bytes);
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
     }
 
     pub(crate) fn notify(&self, notice: Notice) {

@@ -229,6 +229,8 @@ impl Get {
         look.linger(LINGER, used).await;
         look.await_chunks(version, used).await;
         let mut here = look.take_chunks(version.upload);
+        // For what came with the answers.
+        self.nodes.get(NodeId::ALL[0]).node().take(0).await;
         let come = match sink {
             Sink::File(file) => file.begin(version, manifest).await?,
             Sink::Stream(_) => Default::default(),

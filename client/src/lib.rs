@@ -23,6 +23,11 @@
 //! deadline. A client may be shared by any number of tasks; what they do at the same time
 //! shares round trips.
 
+#[cfg_attr(not(feature = "cli"), allow(dead_code, reason = "only the program has layers"))]
+mod origin;
+
+mod bandwidth;
+
 mod config;
 
 mod tls;
@@ -89,6 +94,7 @@ use bytes::Bytes;
 use dfs_proto::placement::PerNode;
 use tokio_util::sync::CancellationToken;
 
+pub use bandwidth::Bandwidth;
 pub use config::{Config, ConfigError};
 pub use connect::{Credentials, Notice, Notify};
 pub use dfs_proto::name::{FilePath, Prefix, UserName};

@@ -231,7 +231,7 @@ async fn ask(
     let reply = convert::reply(&identity, &stat).map_err(|error| nonsense(error.to_string()))?;
     let inbound = match &reply.current {
         Some(record) if selection != pb::Selection::Unspecified => {
-            collect(stream, &record.version, node.id(), traffic).await
+            collect(stream, &record.version, node, traffic).await
         }
         _ => Inbound::default(),
     };
@@ -243,7 +243,7 @@ async fn ask(
 async fn collect(
     mut stream: Streaming<pb::GetChunksResponse>,
     version: &Version,
-    node: NodeId,
+    node: &Node,
     traffic: &Traffic,
 ) -> Inbound {
     let Some(manifest) = version.manifest() else {
@@ -254,7 +254,9 @@ async fn collect(
         let Some(pb::get_chunks_response::Message::Block(block)) = message.message else {
             break;
         };
-        traffic.add(node, block.data.len() as u64);
+        traffic.add(node.id(), block.data.len() as u64);
+        // It has come already: whoever moves something next waits for it, too.
+        node.reserve(block.data.len() as u64);
         let Some(chunk) = ChunkId::new(block.chunk) else {
             break;
         };

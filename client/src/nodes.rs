@@ -233,10 +233,21 @@ impl Nodes {
             let address = config.nodes[id.index()].clone();
             let cluster = config.cluster.clone();
             let (tls, credentials) = (config.tls.clone(), credentials.clone());
-            let node = Node::new(id, address, cluster, tls, credentials, notify.clone());
+            let node = Node::new(
+                id,
+                address,
+                cluster,
+                tls,
+                credentials,
+                notify.clone(),
+                config.bandwidth.clone(),
+            );
             Arc::new(Member::new(Arc::new(node)))
         });
-        let large = Semaphore::new(LARGE_AT_ONCE);
+        // With a limit the fewest streams wait for each other: a node that gets nothing for long
+        // takes a stream for broken.
+        let large = if config.bandwidth.is_some() { 1 } else { LARGE_AT_ONCE };
+        let large = Semaphore::new(large);
         Self { members, large, notify, cluster, user, background: TaskTracker::new() }
     }
 

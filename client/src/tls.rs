@@ -10,14 +10,43 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{AlertDescription, CertificateError};
 use serde::Deserialize;
 
-/// What the configuration says about TLS.
-#[derive(Debug, Deserialize)]
+use crate::origin::{Given, Origin};
+
+/// What a file says about TLS.
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawTls {
-    ca: PathBuf,
+    ca: Option<PathBuf>,
     cert: Option<PathBuf>,
     key: Option<PathBuf>,
     server_name: Option<String>,
+}
+
+impl RawTls {
+    /// With whole paths, and where they are from.
+    pub(crate) fn beside(self, directory: &Path, origin: &Origin) -> GivenTls {
+        let file = |path: Option<PathBuf>| {
+            path.map(|path| Given::new(directory.join(path), origin.clone()))
+        };
+        GivenTls {
+            wanted: Some(origin.clone()),
+            ca: file(self.ca),
+            cert: file(self.cert),
+            key: file(self.key),
+            server_name: self.server_name.map(|name| Given::new(name, origin.clone())),
+        }
+    }
+}
+
+/// What is said about TLS, from wherever.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct GivenTls {
+    /// Who wants it, even if nothing more is said.
+    pub(crate) wanted: Option<Origin>,
+    pub(crate) ca: Option<Given<PathBuf>>,
+    pub(crate) cert: Option<Given<PathBuf>>,
+    pub(crate) key: Option<Given<PathBuf>>,
+    pub(crate) server_name: Option<Given<String>>,
 }
 
 /// How nodes are known, and how the client makes itself known to them.
@@ -39,39 +68,49 @@ impl fmt::Debug for Tls {
 }
 
 impl Tls {
-    /// Reads what the configuration names, relative to `directory`. Names every mistake.
-    pub(crate) fn read(raw: RawTls, directory: &Path) -> Result<Self, Vec<String>> {
+    /// Reads the files that are named; `None` where TLS is not wanted. Names every mistake.
+    pub(crate) fn read(given: GivenTls) -> Result<Option<Self>, Vec<String>> {
+        let GivenTls { wanted, ca, cert, key, server_name } = given;
+        let Some(wanted) = wanted else {
+            return Ok(None);
+        };
         let mut mistakes = Vec::new();
-        let mut read = |key: &str, file: &Path, holds: fn(&str) -> bool, what: &str| {
-            let file = directory.join(file);
-            let text = std::fs::read_to_string(&file).map_err(|error| error.to_string());
+        if ca.is_none() {
+            mistakes.push(format!("{wanted}: tls: ca: missing; name the authority's certificate"));
+        }
+        let mut read = |key: &str, file: Given<PathBuf>, holds: fn(&str) -> bool, what: &str| {
+            let text = std::fs::read_to_string(&file.value).map_err(|error| error.to_string());
             let text = text.and_then(|text| match holds(&text) {
                 true => Ok(text),
                 false => Err(format!("there is no {what} in it (PEM)")),
             });
-            let note = |why| mistakes.push(format!("{key}: {}: {why}", file.display()));
+            let (origin, file) = (&file.origin, file.value.display());
+            let note = |why| mistakes.push(format!("{origin}: tls: {key}: {file}: {why}"));
             text.map_err(note).unwrap_or_default()
         };
-        let ca = read("ca", &raw.ca, has_certificate, "certificate");
-        let cert = raw.cert.map(|file| read("cert", &file, has_certificate, "certificate"));
-        let key = raw.key.map(|file| read("key", &file, has_key, "private key"));
+        let ca_file = ca.as_ref().map(|ca| ca.value.clone()).unwrap_or_default();
+        let ca = ca.map(|file| read("ca", file, has_certificate, "certificate"));
+        let cert = cert.map(|file| read("cert", file, has_certificate, "certificate"));
+        let key = key.map(|file| read("key", file, has_key, "private key"));
         if cert.is_some() != key.is_some() {
-            mistakes.push("cert and key belong together; give both or none".to_owned());
+            let text = "cert and key belong together; give both or none";
+            mistakes.push(format!("{wanted}: tls: {text}"));
         }
-        if let Some(name) = &raw.server_name
-            && ServerName::try_from(name.as_str()).is_err()
+        if let Some(Given { value, origin }) = &server_name
+            && ServerName::try_from(value.as_str()).is_err()
         {
-            mistakes.push(format!("server_name: '{name}' is no host name and no address"));
+            let text = format!("server_name: '{value}' is no host name and no address");
+            mistakes.push(format!("{origin}: tls: {text}"));
         }
         if !mistakes.is_empty() {
             return Err(mistakes);
         }
-        Ok(Self {
-            ca_file: directory.join(raw.ca),
-            ca,
+        Ok(Some(Self {
+            ca_file,
+            ca: ca.unwrap_or_default(),
             identity: cert.zip(key),
-            server_name: raw.server_name,
-        })
+            server_name: server_name.map(|name| name.value),
+        }))
     }
 
     /// What a failed handshake with a node at this address means; `None`: it did not fail for

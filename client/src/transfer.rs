@@ -82,6 +82,7 @@ impl Transfer<'_> {
                 Err(cause) => return Err(self.fail(id, piece, cause)),
             };
             self.traffic.add(id, block.data.len() as u64);
+            node.take(block.data.len() as u64).await;
             let range = block_range(sum.length, piece.next);
             let length = range.end - range.start;
             let crc = Crc32c::of(&block.data);

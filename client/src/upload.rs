@@ -154,6 +154,7 @@ pub(crate) async fn send_small(
 ) -> Vec<Result<Prepared, NodeError>> {
     let bytes: u64 = uploads.iter().map(|(upload, chunks)| upload.payload(*chunks)).sum();
     let limit = PROGRESS_LIMIT + Duration::from_secs(bytes / SLOWEST_BYTES_PER_SECOND);
+    node.take(bytes).await;
     let answer = node
         .with_session(|session| {
             let messages: Vec<_> = uploads.iter().flat_map(small_messages).collect();
@@ -276,6 +277,14 @@ async fn stream(
                     break;
                 };
                 let (data, crc) = next?;
+                let wait = node.reserve(data.len() as u64);
+                if !wait.is_zero() {
+                    // Nothing is stuck while it waits for its turn.
+                    let until = started.elapsed() + wait;
+                    let until = u64::try_from(until.as_millis()).unwrap_or(u64::MAX);
+                    progress.store(until, Ordering::Relaxed);
+                    tokio::time::sleep(wait).await;
+                }
                 upload.sent(node, data.len() as u64);
                 message = block(chunk, index, data, crc);
             }

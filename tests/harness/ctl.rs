@@ -1,6 +1,6 @@
 //! Runs `dfsctl`.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -30,15 +30,11 @@ impl Ctl {
         let mut command = Command::new(program);
         command.current_dir(dir).env("HOME", dir).stdin(Stdio::null());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        for name in [
-            "DFS_CONFIG",
-            "DFS_PASSWORD",
-            "DFS_USER",
-            "DFS_NO_TOKEN_CACHE",
-            "CLICOLOR_FORCE",
-            "XDG_CONFIG_HOME",
-            "RUST_LOG",
-        ] {
+        let own = |name: &OsString| name.to_string_lossy().starts_with("DFS_");
+        for name in std::env::vars_os().map(|(name, _)| name).filter(own) {
+            command.env_remove(name);
+        }
+        for name in ["XDG_CONFIG_HOME", "RUST_LOG", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE"] {
             command.env_remove(name);
         }
         // Not among the files that a test puts and gets.

@@ -8,8 +8,9 @@
 //! only read ([`recovery`]), nodes that neither
 //! answer nor refuse ([`stalls`]), clients in each other's way or gone ([`races`], [`interruptions`],
 //! [`resumption`], [`crowd`]), who may do what
-//! ([`accounts`], [`logins`], [`api`], [`paths`], [`configuration`], [`encryption`], [`attacks`]),
-//! what an operator sees ([`seeing`], [`admin`]), and what it costs ([`memory`], [`costs`]).
+//! ([`accounts`], [`logins`], [`api`], [`paths`], [`configuration`], [`settings`], [`encryption`],
+//! [`attacks`]), what an operator sees ([`seeing`], [`admin`]), and what it costs ([`memory`],
+//! [`costs`]).
 //! [`tidy`] reads the sources.
 
 mod placement;
@@ -63,6 +64,8 @@ mod api;
 mod paths;
 
 mod configuration;
+
+mod settings;
 
 mod encryption;
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::expire::Expire;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+use super::settings::Rate;
 use super::style::Colour;
 
 /// Store, read, list and remove files on a dfs cluster.
@@ -33,43 +34,96 @@ Exit codes:
   5 not enough nodes · 6 corrupt data · 7 outcome unknown · 8 some of several files failed ·
   130 interrupted";
 
-/// Flags of all commands.
-#[derive(ClapArgs, Clone)]
+/// Flags of all commands. What is not given here is looked for in the environment and in files.
+#[derive(ClapArgs, Clone, Default)]
 pub(super) struct Global {
-    /// Configuration [default: ./dfs.yaml, then $XDG_CONFIG_HOME/dfs/dfs.yaml]
-    #[arg(long, global = true, env = "DFS_CONFIG", value_name = "FILE")]
+    /// The configuration, and the only one [env: DFS_CONFIG] [default: ./dfs.yaml, and
+    /// $XDG_CONFIG_HOME/dfs/dfs.yaml for what that does not say]
+    #[arg(long, global = true, value_name = "FILE", help_heading = CONNECTION)]
     pub(super) config: Option<PathBuf>,
-    /// User [default: the configuration's]
-    #[arg(long, global = true, env = "DFS_USER", value_name = "NAME")]
+    /// The cluster, by its name in the configuration [env: DFS_CONTEXT]
+    #[arg(long, global = true, value_name = "NAME", help_heading = CONNECTION)]
+    pub(super) context: Option<String>,
+    /// User [env: DFS_USER] [default: the configuration's]
+    #[arg(long, global = true, value_name = "NAME", help_heading = CONNECTION)]
     pub(super) user: Option<String>,
-    /// File whose first line is the password [default: DFS_PASSWORD, the configuration's, a prompt]
-    #[arg(long, global = true, value_name = "FILE")]
+    /// File whose first line is the password [default: DFS_PASSWORD, DFS_PASSWORD_FILE, the
+    /// configuration's, a login, a prompt]
+    #[arg(long, global = true, value_name = "FILE", help_heading = CONNECTION)]
     pub(super) password_file: Option<PathBuf>,
-    /// Neither use nor keep tokens of earlier calls: log in to each node
-    #[arg(long, global = true, env = "DFS_NO_TOKEN_CACHE",
-          value_parser = clap::builder::FalseyValueParser::new())]
+    /// Name of the cluster that every node must belong to [env: DFS_CLUSTER]
+    #[arg(long, global = true, value_name = "NAME", help_heading = CONNECTION)]
+    #[arg(hide_short_help = true)]
+    pub(super) cluster: Option<String>,
+    /// Addresses of nodes 1 to 4, in order, with commas [env: DFS_NODES]
+    #[arg(long, global = true, value_name = "HOST:PORT,…", help_heading = CONNECTION)]
+    #[arg(hide_short_help = true)]
+    pub(super) nodes: Option<String>,
+    /// Certificate of the authority that signed the nodes'; turns TLS on [env: DFS_TLS_CA]
+    #[arg(long, global = true, value_name = "FILE", help_heading = CONNECTION)]
+    #[arg(hide_short_help = true)]
+    pub(super) tls_ca: Option<PathBuf>,
+    /// Certificate to show to the nodes [env: DFS_TLS_CERT]
+    #[arg(long, global = true, value_name = "FILE", help_heading = CONNECTION)]
+    #[arg(hide_short_help = true)]
+    pub(super) tls_cert: Option<PathBuf>,
+    /// Its key [env: DFS_TLS_KEY]
+    #[arg(long, global = true, value_name = "FILE", help_heading = CONNECTION)]
+    #[arg(hide_short_help = true)]
+    pub(super) tls_key: Option<PathBuf>,
+    /// Name in the nodes' certificates, if it is not the host's [env: DFS_TLS_SERVER_NAME]
+    #[arg(long, global = true, value_name = "NAME", help_heading = CONNECTION)]
+    #[arg(hide_short_help = true)]
+    pub(super) tls_server_name: Option<String>,
+    /// Neither use nor keep tokens of earlier calls: log in to each node [env: DFS_NO_TOKEN_CACHE]
+    #[arg(long, global = true, help_heading = CONNECTION, hide_short_help = true)]
     pub(super) no_token_cache: bool,
-    /// How to print results
-    #[arg(long, global = true, value_enum, default_value_t = Output::Text)]
-    pub(super) output: Output,
-    /// When to use colours [default: auto, and never where NO_COLOR is set]
-    #[arg(long, global = true, env = "DFS_COLOR", value_enum, value_name = "WHEN")]
+    /// Files at once, 1 to 256 [env: DFS_JOBS] [default: 64 small ones, 2 large ones]
+    #[arg(long, global = true, value_name = "N", help_heading = TRANSFER, hide_short_help = true)]
+    #[arg(value_parser = super::settings::jobs)]
+    pub(super) jobs: Option<usize>,
+    /// Most bytes in a second, all files together, such as 10M [env: DFS_BWLIMIT] [default: no
+    /// limit]
+    #[arg(long, global = true, value_name = "RATE", help_heading = TRANSFER)]
+    #[arg(hide_short_help = true, value_parser = super::settings::rate)]
+    pub(super) bwlimit: Option<Rate>,
+    /// How to print results [env: DFS_OUTPUT] [default: text]
+    #[arg(long, global = true, value_enum, value_name = "FORMAT", help_heading = TALK)]
+    pub(super) output: Option<Output>,
+    /// When to use colours [env: DFS_COLOR] [default: auto, and never where NO_COLOR is set]
+    #[arg(long, global = true, value_enum, value_name = "WHEN", help_heading = TALK)]
     pub(super) color: Option<Colour>,
-    /// Say nothing but errors, and show no progress
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    /// Say nothing but errors, and show no progress [env: DFS_VERBOSITY=quiet]
+    #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = TALK)]
     pub(super) quiet: bool,
-    /// Say what is done
-    #[arg(short, long, global = true)]
+    /// Say what is done [env: DFS_VERBOSITY=verbose]
+    #[arg(short, long, global = true, help_heading = TALK)]
     pub(super) verbose: bool,
 }
 
+const CONNECTION: &str = "Cluster and user";
+
+const TRANSFER: &str = "Transfers";
+
+const TALK: &str = "What is printed";
+
 /// How results are printed.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq)]
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Output {
     /// For people.
     Text,
     /// For programs.
     Json,
+}
+
+impl Output {
+    /// The word for it in flags, files and the environment.
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
 }
 
 /// The commands.
@@ -111,6 +165,8 @@ pub(super) enum Command {
     Login,
     /// End the login, and all tokens that are kept of earlier calls of this user
     Logout,
+    /// Tell which settings hold and where each comes from, and choose among clusters
+    Config(ConfigArgs),
     /// Type commands at a prompt
     Shell,
     /// Print a completion script
@@ -224,4 +280,29 @@ pub(super) struct RmArgs {
     /// Remote paths
     #[arg(required = true)]
     pub(super) remotes: Vec<OsString>,
+}
+
+/// config
+#[derive(ClapArgs)]
+pub(super) struct ConfigArgs {
+    #[command(subcommand)]
+    pub(super) command: ConfigCommand,
+}
+
+/// The commands of config.
+#[derive(Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Print each setting with where its value comes from; passwords are never printed
+    Show,
+    /// Print the files that are read, the first that counts first
+    Path,
+    /// Check the configuration and say everything that is wrong with it
+    Check,
+    /// List the contexts: the clusters that the configuration has names for
+    Contexts,
+    /// Write into the configuration which context counts
+    Use {
+        /// Name of a context
+        name: String,
+    },
 }

@@ -53,7 +53,7 @@ async fn folder(context: &Context, args: &GetArgs) -> Result<Exit, Error> {
     let files = under(context, &remote).await?;
     let total = files.iter().fold(0_u64, |total, file| total.saturating_add(file.file.size));
     let bar = Bar::start(total, "get");
-    let at_once = at_once(files.len(), total);
+    let at_once = context.settings.jobs.unwrap_or_else(|| at_once(files.len(), total));
     let inside = format!("{remote}/");
     let (target, inside, bar_ref) = (&target, &*inside, &bar);
     let exit = run_many(&context.cancel, files, at_once, |file| async move {

@@ -13,6 +13,8 @@ mod talk;
 
 mod settings;
 
+mod config;
+
 mod interrupt;
 
 mod progress;
@@ -49,11 +51,11 @@ use clap::{CommandFactory, Parser};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Client, Error};
-use args::{Args, Command, Global};
+use args::{Args, Command};
 use exit::Exit;
-use settings::Settings;
-use style::{Colour, Style};
-use talk::{Verbosity, complain};
+use settings::{Said, Settings};
+use style::Style;
+use talk::complain;
 
 /// What every command works with.
 struct Context {
@@ -97,19 +99,16 @@ pub fn run() -> ExitCode {
 
 async fn start(args: Args) -> Exit {
     let cancel = interrupt::listen();
-    let set = |name: &str| std::env::var(name).ok();
-    let said = Colour::of_environment(set).map(|(colour, _)| colour);
-    let colour = args.global.color.or(said).unwrap_or(Colour::Auto);
-    let verbosity = match &args.global {
-        Global { quiet: true, .. } => Verbosity::Quiet,
-        Global { verbose: true, .. } => Verbosity::Verbose,
-        _ => Verbosity::Normal,
-    };
+    let said = Said::read(&args.global);
+    let (verbosity, colour) = said.manner();
     talk::set_manner(verbosity, Style::of_stderr(colour));
-    let settings = match Settings::new(&args.global) {
+    if let Command::Config(config) = &args.command {
+        return config::run(&args.global, said, &config.command);
+    }
+    let settings = match Settings::new(&args.global, said) {
         Ok(settings) => settings,
-        Err(mistake) => {
-            complain(&mistake);
+        Err(mistakes) => {
+            mistakes.iter().for_each(|mistake| complain(mistake));
             return Exit::Usage;
         }
     };
@@ -127,7 +126,8 @@ async fn start(args: Args) -> Exit {
         Ok(client) => client,
         Err(error) => return exit::report(&error),
     };
-    let context = Context { client, settings, cancel, style: Style::of_stdout(colour) };
+    let style = Style::of_stdout(settings.colour);
+    let context = Context { client, settings, cancel, style };
     let exit = match args.command {
         Command::Shell => shell::run(&context).await,
         command => execute(&context, command).await,
@@ -147,6 +147,7 @@ async fn execute(context: &Context, command: Command) -> Exit {
         Command::Repair(args) => repair::run(context, args).await,
         Command::Status => status::run(context).await,
         Command::Shell
+        | Command::Config(_)
         | Command::Recover(_)
         | Command::Completions { .. }
         | Command::Login

@@ -64,7 +64,7 @@ pub(super) async fn run(context: &Context, args: PutArgs) -> Exit {
     };
     let total = plan.jobs.iter().fold(0_u64, |total, job| total.saturating_add(job.bytes));
     let bar = Bar::start(total, "put");
-    let at_once = at_once(plan.jobs.len(), total);
+    let at_once = context.settings.jobs.unwrap_or_else(|| at_once(plan.jobs.len(), total));
     let (stats, bar_ref, resume) = (args.stats, &bar, &resume);
     let exit = run_many(&context.cancel, plan.jobs, at_once, |job| async move {
         let options = PutOptions {

@@ -24,7 +24,8 @@ pub(super) async fn run(context: &Context, args: RmArgs) -> Exit {
     if paths.is_empty() {
         return sum_up(&failed);
     }
-    let exit = run_many(&context.cancel, paths, AT_ONCE, |path| {
+    let at_once = context.settings.jobs.unwrap_or(AT_ONCE);
+    let exit = run_many(&context.cancel, paths, at_once, |path| {
         context.client.remove(path, &context.cancel)
     })
     .await;

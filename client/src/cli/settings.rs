@@ -1,4 +1,8 @@
-//! From raw flags to what the program may rely on: flag, then environment, then file.
+//! From raw flags to what the program may rely on: flag, then environment, then files.
+
+mod layers;
+
+mod size;
 
 use std::collections::HashSet;
 use std::io::IsTerminal;
@@ -6,11 +10,15 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use super::args::{Global, Output};
-use super::talk::{notice, tell};
+use super::style::Colour;
+use super::talk::{Verbosity, notice, tell};
+use crate::config::ConfigFile;
 use crate::{
-    Client, Config, ConfigError, Credentials, Error, NodeError, Notice, Notify, TokenCache,
-    UserName,
+    Bandwidth, Client, Config, ConfigError, Credentials, Error, NodeError, Notice, Notify,
+    TokenCache, UserName,
 };
+pub(super) use layers::{Files, Layers, Places};
+pub(super) use size::{Rate, jobs, rate};
 
 /// How often a password may be typed.
 const ATTEMPTS: usize = 3;
@@ -23,39 +31,100 @@ enum Password {
     Ask,
 }
 
+/// What is said by flags, environment and files, not checked yet.
+pub(super) struct Said {
+    pub(super) places: Places,
+    pub(super) files: Files,
+    pub(super) layers: Layers,
+}
+
+impl Said {
+    /// Reads the files that there are. What is wrong in them is among the layers' mistakes.
+    pub(super) fn read(flags: &Global) -> Self {
+        let environment = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let places = Places::of(flags, &environment);
+        let mut mistakes = Vec::new();
+        let mut found = |file: Result<Option<ConfigFile>, ConfigError>| {
+            file.unwrap_or_else(|error| {
+                mistakes.push(error.to_string());
+                None
+            })
+        };
+        let files = match &places.named {
+            Some(named) => Files {
+                named: found(ConfigFile::read(&named.value).map(Some)),
+                project: None,
+                user: None,
+            },
+            None => {
+                let user = places.user.as_ref();
+                let user = user.map_or(Ok(None), |file| ConfigFile::read_if_there(file));
+                let project = found(ConfigFile::read_if_there(&places.project));
+                Files { named: None, project, user: found(user) }
+            }
+        };
+        let mut layers = layers::lay(flags, &environment, &files);
+        if !mistakes.is_empty() {
+            // What else is missing may be in the file that cannot be read.
+            layers.mistakes = mistakes;
+        }
+        Self { places, files, layers }
+    }
+
+    /// How much to say, and in which colours; known whatever else is wrong.
+    pub(super) fn manner(&self) -> (Verbosity, Colour) {
+        (self.layers.verbosity.value, self.layers.colour.value)
+    }
+}
+
 /// What the program may rely on.
 pub(super) struct Settings {
-    file: PathBuf,
-    config: Config,
-    user: UserName,
-    password_file: Option<PathBuf>,
+    pub(super) config: Config,
+    pub(super) user: UserName,
+    /// Stands above DFS_PASSWORD.
+    password_flag: Option<PathBuf>,
     cache: Option<Arc<TokenCache>>,
     pub(super) output: Output,
+    pub(super) colour: Colour,
+    /// Files at once, if the user wants another number than the program.
+    pub(super) jobs: Option<usize>,
 }
 
 impl Settings {
-    /// Finds and reads the configuration. The error is for people.
-    pub(super) fn new(global: &Global) -> Result<Self, String> {
-        let file = match &global.config {
-            Some(file) => file.clone(),
-            None => find_config().ok_or(
-                "no configuration: there is no ./dfs.yaml and no $XDG_CONFIG_HOME/dfs/dfs.yaml; \
-                 name one with --config or DFS_CONFIG",
-            )?,
-        };
-        let config = Config::load(&file).map_err(|error| error.to_string())?;
-        let user = match &global.user {
-            Some(user) => {
-                UserName::new(&**user).map_err(|error| format!("--user {user}: {error}"))?
+    /// Checks what is said. The error names every mistake, for people.
+    pub(super) fn new(flags: &Global, said: Said) -> Result<Self, Vec<String>> {
+        let Layers { connection, output, colour, jobs, bwlimit, token_cache, mut mistakes, .. } =
+            said.layers;
+        if connection.nodes.is_none() && !mistakes.is_empty() {
+            return Err(mistakes);
+        }
+        let from = connection.nodes.as_ref().map(|nodes| nodes.origin.to_string());
+        let config = Config::check(connection);
+        let mut config = match (config, mistakes.is_empty()) {
+            (Ok(config), true) => config,
+            (Ok(_), false) => return Err(mistakes),
+            (Err(more), _) => {
+                mistakes.extend(more);
+                return Err(mistakes);
             }
-            None => config.user.clone().ok_or_else(|| {
-                format!("{}: no user; add 'user: NAME' or give --user", file.display())
-            })?,
         };
-        let password_file = global.password_file.clone();
-        let cache = if global.no_token_cache { None } else { cache_dir() };
-        let cache = cache.map(|dir| Arc::new(TokenCache::open(&dir)));
-        Ok(Self { file, config, user, password_file, cache, output: global.output })
+        config.bandwidth = bwlimit.value.map(|rate| Arc::new(Bandwidth::new(rate)));
+        let Some(user) = config.user.clone() else {
+            let from = from.unwrap_or_default();
+            return Err(vec![format!(
+                "{from}: no user; write 'user: NAME' there, or give --user or DFS_USER"
+            )]);
+        };
+        let cache = if token_cache.value { cache_dir() } else { None };
+        Ok(Self {
+            config,
+            user,
+            password_flag: flags.password_file.clone(),
+            cache: cache.map(|dir| Arc::new(TokenCache::open(&dir))),
+            output: output.value,
+            colour: colour.value,
+            jobs: jobs.value,
+        })
     }
 
     /// Connects; on a terminal a refused password may be typed again.
@@ -129,7 +198,7 @@ impl Settings {
 
     /// The password, where something other than the user says it.
     fn password(&self) -> Result<Option<String>, ConfigError> {
-        if let Some(file) = &self.password_file {
+        if let Some(file) = &self.password_flag {
             return Config::read_password(file).map(Some);
         }
         if let Ok(password) = std::env::var("DFS_PASSWORD") {
@@ -140,7 +209,7 @@ impl Settings {
 
     async fn ask(&self) -> Result<String, Error> {
         if !std::io::stdin().is_terminal() {
-            return Err(ConfigError::NoPassword { path: self.file.clone() }.into());
+            return Err(ConfigError::NoPassword { place: self.config.nodes_from.clone() }.into());
         }
         let prompt = format!("Password of {}: ", self.user);
         let typed = tokio::task::spawn_blocking(move || rpassword::prompt_password(prompt)).await;
@@ -154,13 +223,6 @@ fn cache_dir() -> Option<PathBuf> {
     let set = |name| std::env::var_os(name).map(PathBuf::from).filter(absolute);
     let dir = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
     dir.map(|dir| dir.join("dfs"))
-}
-
-fn find_config() -> Option<PathBuf> {
-    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config"));
-    let config = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).or_else(home);
-    let candidates = [Some("dfs.yaml".into()), config.map(|dir| dir.join("dfs/dfs.yaml"))];
-    candidates.into_iter().flatten().find(|file| file.exists())
 }
 
 /// Tells each notice once.

@@ -19,6 +19,15 @@ pub(super) enum Colour {
 }
 
 impl Colour {
+    /// The word for it in flags, files and the environment.
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Always => "always",
+            Self::Never => "never",
+        }
+    }
+
     /// What the variables say that all programs share, and which of them: `NO_COLOR`
     /// (<https://no-color.org>), then `CLICOLOR_FORCE` and `CLICOLOR`, then a `TERM` that has no
     /// colours.

@@ -20,6 +20,17 @@ pub(super) enum Verbosity {
     Verbose,
 }
 
+impl Verbosity {
+    /// The word for it in files and the environment.
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Quiet => "quiet",
+            Self::Normal => "normal",
+            Self::Verbose => "verbose",
+        }
+    }
+}
+
 /// Set once, before anything but a mistake in the settings is told.
 static MANNER: OnceLock<(Verbosity, Style)> = OnceLock::new();
 
