@@ -72,6 +72,8 @@ mod get;
 
 mod list;
 
+mod folders;
+
 mod remove;
 
 mod info;
@@ -101,6 +103,7 @@ pub use dfs_proto::name::{FilePath, Prefix, UserName};
 pub use dfs_proto::protocol::health::{Health, readable_without};
 pub use dfs_proto::protocol::listing::Listed;
 pub use error::{Cause, Error, NodeError, Operation};
+pub use folders::{FolderLister, Item};
 pub use get::{GetOptions, GetReport, Pair};
 pub use info::{Limited, NodeInfo, Usage};
 pub use list::{Lister, PathState};
@@ -219,6 +222,13 @@ impl Client {
     /// Lists the files whose paths start with `prefix`. With `full`, manifests are listed too.
     pub fn list(&self, prefix: Prefix, full: bool) -> Lister {
         Lister::start(self.nodes.clone(), prefix, full)
+    }
+
+    /// Lists the files that lie directly under `prefix` and the folders there: what starts with the
+    /// prefix and has a `/` after it. `prefix` is a folder with its `/`, or empty.
+    pub fn list_folder(&self, prefix: Prefix, full: bool) -> FolderLister {
+        let name = prefix.as_str().to_owned();
+        FolderLister::new(self.list(prefix, full), name)
     }
 
     /// Tells what all reachable nodes know of `path`.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use dfs_proto::name::{FilePath, Prefix};
-use dfs_proto::placement::NodeId;
+use dfs_proto::placement::{NodeId, PerNode};
 use dfs_proto::protocol::decide::{Verdict, View, decide};
 use dfs_proto::protocol::listing::{Entry, FileEntry, Listed, Listing};
 use dfs_proto::wire::convert::Malformed;
@@ -19,6 +19,21 @@ use crate::trace;
 /// Entries asked for at once.
 const PAGE: i32 = 2000;
 
+/// Where a node's next page starts.
+#[derive(Clone)]
+enum Next {
+    /// At the beginning, or where the page before ended.
+    Token(String),
+    /// After all paths with this prefix.
+    After(String),
+}
+
+impl Default for Next {
+    fn default() -> Self {
+        Self::Token(String::new())
+    }
+}
+
 struct Page {
     entries: Vec<Entry>,
     next: String,
@@ -32,7 +47,7 @@ pub struct Lister {
     merge: Listing,
     open: FuturesUnordered<BoxFuture<'static, (NodeId, Result<Page, NodeError>)>>,
     asked: Vec<NodeId>,
-    next_page: [String; 4],
+    next_page: PerNode<Next>,
     errors: Vec<NodeError>,
     name: trace::Name,
 }
@@ -71,7 +86,7 @@ impl Lister {
             match page {
                 Ok(page) => {
                     let more = !page.next.is_empty();
-                    self.next_page[id.index()] = page.next;
+                    self.next_page[id.index()] = Next::Token(page.next);
                     self.merge.page(id, page.entries, more);
                 }
                 Err(error) => {
@@ -79,6 +94,14 @@ impl Lister {
                     self.errors.push(error);
                 }
             }
+        }
+    }
+
+    /// Leaves out the paths that start with `prefix`, as far as that saves pages: some of them may
+    /// still come.
+    pub(crate) fn pass_over(&mut self, prefix: &str) {
+        for id in self.merge.pass_over(prefix) {
+            self.next_page[id.index()] = Next::After(prefix.to_owned());
         }
     }
 
@@ -102,11 +125,16 @@ impl Lister {
 
     fn ask(&self, id: NodeId) -> BoxFuture<'static, (NodeId, Result<Page, NodeError>)> {
         let member = self.nodes.get(id).clone();
+        let (page_token, start_after) = match self.next_page[id.index()].clone() {
+            Next::Token(token) => (token, String::new()),
+            // Nearly the last path with that prefix there can be.
+            Next::After(prefix) => (String::new(), format!("{prefix}{}", char::MAX)),
+        };
         let request = pb::ListRequest {
             prefix: self.prefix.as_str().to_owned(),
             page_size: PAGE,
-            page_token: self.next_page[id.index()].clone(),
-            start_after: String::new(),
+            page_token,
+            start_after,
             view: self.view.into(),
         };
         Box::pin(async move {

@@ -5,6 +5,7 @@ use harness::content::{noise, with_x};
 use serde_json::{Value, json};
 
 use crate::cluster;
+use crate::seeing::metrics;
 
 #[test]
 fn a_prefix_is_a_plain_string() {
@@ -104,4 +105,96 @@ fn status_shows_the_four_nodes() {
     let json = cluster.ctl(["--output", "json", "status"]).json();
     assert_eq!(json.as_array().map(Vec::len), Some(4), "{json}");
     assert_ne!(json[2], Value::Null);
+}
+
+#[test]
+fn a_folder_is_one_line() {
+    let cluster = cluster();
+    for name in ["a", "b/1", "b/2", "b/c/1", "b0", "bz/1", "c"] {
+        cluster.put(name, name);
+    }
+    for (prefix, expected) in [
+        ("", &["a", "b/", "b0", "bz/", "c"][..]),
+        ("b", &["b/1", "b/2", "b/c/"]),
+        ("b/", &["b/1", "b/2", "b/c/"]),
+        ("b/c", &["b/c/1"]),
+        ("x", &[]),
+    ] {
+        let listing = cluster.ctl(["list", "--folders", prefix]).ok();
+        assert_eq!(listing.lines(), expected, "{prefix:?}");
+    }
+    let json = cluster.ctl(["--output", "json", "list", "-d"]).ok().json();
+    assert_eq!(json[1], json!({"path": "b/", "folder": true}), "{json}");
+    assert_eq!(json[2]["state"], "complete");
+    let listing = cluster.ctl(["list", "-d0", "b"]).ok();
+    assert_eq!(listing.stdout, b"b/1\0b/2\0b/c/\0");
+}
+
+/// More files than four pages have, all but three in two folders: they are not all asked for.
+#[test]
+fn a_folder_of_many_files_is_passed_over() {
+    let cluster = cluster();
+    let folder = cluster.dir().join("many");
+    for (under, files) in [("a", 4500), ("b", 2500)] {
+        std::fs::create_dir_all(folder.join(under)).expect("a folder");
+        for number in 0..files {
+            let file = folder.join(under).join(format!("{number:05}"));
+            std::fs::write(file, number.to_string()).expect("a small file");
+        }
+    }
+    std::fs::write(folder.join("c"), "c").expect("a small file");
+    cluster.dfsctl().args(["put", "-r"]).arg(&folder).run().ok();
+    let before = lists(&cluster);
+    let listing = cluster.ctl(["list", "--folders", "many"]).ok();
+    assert_eq!(listing.lines(), ["many/a/", "many/b/", "many/c"]);
+    assert_eq!(lists(&cluster) - before, 3, "a page for each folder, and one for the rest");
+    let du = cluster.ctl(["du", "many/"]).ok();
+    let files: Vec<Vec<&str>> =
+        du.lines().iter().map(|line| line.split_whitespace().skip(1).collect()).collect();
+    assert_eq!(files, [["4500", "many/a/"], ["2500", "many/b/"], ["7001", "many/"]], "{du}");
+}
+
+/// Pages that node 1 was asked for.
+fn lists(cluster: &harness::Cluster) -> u64 {
+    let metrics = metrics(cluster, 1);
+    let line = |line: &&str| line.starts_with("dfs_requests_total") && line.contains("/List\"");
+    let counts = metrics.lines().filter(line).filter_map(|line| line.rsplit(' ').next());
+    counts.filter_map(|count| count.parse::<u64>().ok()).sum()
+}
+
+#[test]
+fn the_size_of_folders_is_told() {
+    let cluster = cluster();
+    for (name, length) in [("a", 1), ("b/1", 2000), ("b/c/1", 500_000), ("d/1", 7)] {
+        cluster.put(name, noise(1, length));
+    }
+    let du = |args: &[&str]| cluster.dfsctl().arg("du").args(args).run().ok();
+    let json = cluster.ctl(["--output", "json", "du", "--depth", "2"]).ok().json();
+    let folders = json!([
+        {"path": "b/", "files": 1, "bytes": 2000},
+        {"path": "b/c/", "files": 1, "bytes": 500_000},
+        {"path": "d/", "files": 1, "bytes": 7},
+    ]);
+    assert_eq!(json, json!({"folders": folders, "files": 4, "bytes": 502_008}));
+    du(&["--human"]).prints("490 KiB").prints("total");
+    du(&["b/"]).prints("502000").does_not_say("d/");
+    let empty = cluster.ctl(["--output", "json", "du", "nothing"]).ok().json();
+    assert_eq!(empty, json!({"folders": [], "files": 0, "bytes": 0}));
+}
+
+#[test]
+fn pictures_show_who_holds_what() {
+    let mut cluster = cluster();
+    let content = with_x(0, 1, 5000);
+    cluster.put("file", content);
+    cluster.ctl(["list", "-l"]).ok().prints("complete    1234  file");
+    let stat = cluster.ctl(["stat", "file"]).ok();
+    stat.prints("[1] [2]       [2] [3]       [3] [4]       [1] [4]").prints("5000 (4.8 KiB)");
+    cluster.run_without(&[2]);
+    cluster.ctl(["list", "-l"]).ok().prints("degraded    1?34  file");
+    let stat = cluster.ctl(["stat", "file"]).ok();
+    stat.prints("no answer").prints("may fail   no            -             no            yes");
+    let coloured = cluster.ctl(["--color", "always", "list", "-l"]).ok();
+    assert!(coloured.text().contains('\u{1b}'), "{coloured}");
+    assert!(!cluster.ctl(["list", "-l"]).ok().text().contains('\u{1b}'), "nobody sees colours");
 }

@@ -35,7 +35,7 @@ fn watchful() -> Cluster {
     cluster.started()
 }
 
-fn metrics(cluster: &Cluster, node: usize) -> String {
+pub(crate) fn metrics(cluster: &Cluster, node: usize) -> String {
     let answer = get(cluster.admin_address(node), "/metrics");
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(answer.header("content-type"), Some("text/plain; version=0.0.4"));

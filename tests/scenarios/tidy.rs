@@ -137,7 +137,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
         "client/src",
         &[
             &["cli", "fuzz"],
-            &["verify"],
+            &["verify", "folders"],
             &["put", "get", "list", "remove", "info", "repair"],
             &["look", "transfer"],
             &["nodes"],

@@ -3,9 +3,9 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use super::expire::Expire;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+use super::expire::Expire;
 use super::settings::Rate;
 use super::style::Colour;
 
@@ -136,6 +136,8 @@ pub(super) enum Command {
     /// List files
     #[command(visible_alias = "ls")]
     List(ListArgs),
+    /// Tell how much lies under folders
+    Du(DuArgs),
     /// Tell which node holds what of a file, and what may fail without losing it
     Stat {
         /// Remote path
@@ -240,8 +242,33 @@ pub(super) enum PairArg {
 #[derive(ClapArgs)]
 pub(super) struct ListArgs {
     /// Print size, time and state as well
+    ///
+    /// The column before the path draws the nodes: 1234 where each holds its chunks, ! where one
+    /// lacks some, ? where one did not answer.
     #[arg(short, long)]
     pub(super) long: bool,
+    /// Print what lies directly under the prefix, a folder as one line with `/` at its end
+    #[arg(short = 'd', long)]
+    pub(super) folders: bool,
+    /// Print sizes for people, as 1.5 MiB; with --long
+    #[arg(short = 'H', long)]
+    pub(super) human: bool,
+    /// End each line with a NUL byte, for xargs -0
+    #[arg(short = '0', long)]
+    pub(super) null: bool,
+    /// Only paths that start with this text
+    pub(super) prefix: Option<OsString>,
+}
+
+/// du
+#[derive(ClapArgs)]
+pub(super) struct DuArgs {
+    /// Levels of folders below the prefix that are summed up on their own
+    #[arg(short = 'D', long, value_name = "LEVELS", default_value_t = 1)]
+    pub(super) depth: usize,
+    /// Print sizes for people, as 1.5 MiB
+    #[arg(short = 'H', long)]
+    pub(super) human: bool,
     /// Only paths that start with this text
     pub(super) prefix: Option<OsString>,
 }

@@ -4,13 +4,15 @@ use std::ffi::OsString;
 use std::io::{BufWriter, ErrorKind, Write};
 use std::os::unix::ffi::OsStrExt;
 
+use serde_json::json;
+
 use super::Context;
 use super::args::{ListArgs, Output};
 use super::exit::{Exit, report};
 use super::many::remote_path;
 use super::output;
 use super::talk::say;
-use crate::{Error, FilePath, Health, Listed, Lister, Operation, Prefix};
+use crate::{Error, FilePath, FolderLister, Health, Item, Listed, Lister, Operation, Prefix};
 
 pub(super) async fn list(context: &Context, args: ListArgs) -> Exit {
     match try_list(context, args).await {
@@ -20,33 +22,81 @@ pub(super) async fn list(context: &Context, args: ListArgs) -> Exit {
 }
 
 async fn try_list(context: &Context, args: ListArgs) -> Result<Exit, Error> {
-    let prefix = prefix(args.prefix.unwrap_or_default())?;
     let json = context.settings.output == Output::Json;
-    let mut lister = context.client.list(prefix, args.long || json);
+    let prefix = prefix(args.prefix.clone().unwrap_or_default())?;
+    let full = args.long || json;
+    let mut items = if args.folders {
+        Items::OfFolder(context.client.list_folder(as_folder(prefix)?, full))
+    } else {
+        Items::All(context.client.list(prefix, full))
+    };
     let mut out = BufWriter::new(std::io::stdout().lock());
     let listed = if json {
-        print_json(context, &mut lister, &mut out).await
+        print_json(context, &mut items, &mut out).await
     } else {
-        print_lines(context, &mut lister, &mut out, args.long).await
+        print_lines(context, &mut items, &mut out, &args).await
     };
     match listed.and_then(|()| out.flush().map_err(Error::local("write to", "stdout"))) {
         // A reader that has gone has had enough.
         Err(Error::Local { source, .. }) if source.kind() == ErrorKind::BrokenPipe => Ok(Exit::Ok),
         Err(error) => Err(error),
-        Ok(()) if lister.taking_part() < 2 => Ok(Exit::Nodes),
+        Ok(()) if items.taking_part() < 2 => Ok(Exit::Nodes),
         Ok(()) => Ok(Exit::Ok),
+    }
+}
+
+/// A folder may be named without its `/`.
+fn as_folder(prefix: Prefix) -> Result<Prefix, Error> {
+    if prefix.as_str().is_empty() || prefix.as_str().ends_with('/') {
+        return Ok(prefix);
+    }
+    let path = format!("{}/", prefix.as_str());
+    Prefix::new(&*path).map_err(|source| Error::Name { path, source })
+}
+
+/// What a listing yields.
+enum Items {
+    All(Lister),
+    OfFolder(FolderLister),
+}
+
+impl Items {
+    async fn next(&mut self, context: &Context) -> Result<Option<Item>, Error> {
+        let next = async {
+            match self {
+                Self::All(lister) => {
+                    Ok(lister.next().await?.map(|file| Item::File(Box::new(file))))
+                }
+                Self::OfFolder(lister) => lister.next().await,
+            }
+        };
+        tokio::select! {
+            item = next => item,
+            () = context.cancel.cancelled() => Err(Error::Interrupted),
+        }
+    }
+
+    fn taking_part(&self) -> usize {
+        match self {
+            Self::All(lister) => lister.taking_part(),
+            Self::OfFolder(lister) => lister.taking_part(),
+        }
     }
 }
 
 async fn print_lines(
     context: &Context,
-    lister: &mut Lister,
+    items: &mut Items,
     out: &mut impl Write,
-    long: bool,
+    args: &ListArgs,
 ) -> Result<(), Error> {
-    while let Some(file) = next_file(context, lister).await? {
-        writeln!(out, "{}", output::list_line(&file, long))
-            .map_err(Error::local("write to", "stdout"))?;
+    let end = if args.null { '\0' } else { '\n' };
+    while let Some(item) = items.next(context).await? {
+        let line = match &item {
+            Item::File(file) => output::list_line(file, args, &context.style),
+            Item::Folder(path) => output::folder_line(path, args, &context.style),
+        };
+        write!(out, "{line}{end}").map_err(Error::local("write to", "stdout"))?;
     }
     Ok(())
 }
@@ -54,15 +104,18 @@ async fn print_lines(
 /// One array, closed also where the listing ends early.
 async fn print_json(
     context: &Context,
-    lister: &mut Lister,
+    items: &mut Items,
     out: &mut impl Write,
 ) -> Result<(), Error> {
     let mut lead = "[";
     let ended = loop {
-        match next_file(context, lister).await {
-            Ok(Some(file)) => {
-                write!(out, "{lead}\n  {}", output::file_json(&file))
-                    .map_err(Error::local("write to", "stdout"))?;
+        match items.next(context).await {
+            Ok(Some(item)) => {
+                let json = match item {
+                    Item::File(file) => output::file_json(&file),
+                    Item::Folder(path) => json!({"path": path, "folder": true}),
+                };
+                write!(out, "{lead}\n  {json}").map_err(Error::local("write to", "stdout"))?;
                 lead = ",";
             }
             Ok(None) => break Ok(()),
@@ -128,7 +181,7 @@ pub(super) async fn stat(context: &Context, remote: OsString) -> Exit {
         Ok(state) => {
             let said = match context.settings.output {
                 Output::Json => say(&format!("{}\n", output::file_json(&state.file))),
-                Output::Text => say(&output::stat_text(&state.file)),
+                Output::Text => say(&output::stat_text(&state.file, &context.style)),
             };
             if state.file.health == Health::Unknown { Exit::Nodes } else { said }
         }

@@ -31,6 +31,10 @@ mod get;
 
 mod list;
 
+mod du;
+
+mod picture;
+
 mod login;
 
 mod recover;
@@ -141,6 +145,7 @@ async fn execute(context: &Context, command: Command) -> Exit {
         Command::Put(args) => put::run(context, args).await,
         Command::Get(args) => get::run(context, args).await,
         Command::List(args) => list::list(context, args).await,
+        Command::Du(args) => du::run(context, args).await,
         Command::Stat { remote } => list::stat(context, remote).await,
         Command::Rm(args) => remove::run(context, args).await,
         Command::Verify { prefix } => verify::run(context, prefix).await,

@@ -8,6 +8,9 @@ use dfs_proto::manifest::EXPIRES;
 use dfs_proto::placement::{NodeId, PerNode};
 use serde_json::{Value, json};
 
+use super::args::ListArgs;
+use super::picture::{self, human, role};
+use super::style::{Role, Style};
 use super::talk::tell;
 use crate::{
     Condition, CopyFault, Health, Listed, RepairMode, RepairReport, RepairState, RepairSummary,
@@ -15,23 +18,36 @@ use crate::{
 };
 
 /// One line of `list`.
-pub(super) fn list_line(file: &Listed, long: bool) -> String {
+pub(super) fn list_line(file: &Listed, args: &ListArgs, style: &Style) -> String {
     let mark = match file.health {
-        Health::Complete | Health::Degraded => "",
-        Health::Incomplete | Health::Unknown => " [incomplete]",
+        Health::Complete | Health::Degraded => String::new(),
+        Health::Incomplete | Health::Unknown => {
+            format!(" {}", style.paint(role(file.health), "[incomplete]"))
+        }
     };
-    if !long {
+    if !args.long {
         return format!("{}{mark}", file.path);
     }
     let modified = file.file.manifest.as_ref().map_or("-", |manifest| manifest.modified());
     let flag = if file.unconfirmed { ", unconfirmed" } else { "" };
     let state = format!("{}{flag}", file.health.word());
+    let size = if args.human { human(file.file.size) } else { file.file.size.to_string() };
     format!(
-        "{:>14}  {:<20}  {state:<10}  {}{mark}",
-        file.file.size,
+        "{size:>14}  {:<20}  {:<10}  {}  {}{mark}",
         short_time(modified),
+        style.paint(role(file.health), &state),
+        picture::nodes(file, style),
         file.path
     )
+}
+
+/// One line of `list --folders` for a folder.
+pub(super) fn folder_line(path: &str, args: &ListArgs, style: &Style) -> String {
+    let path = style.paint(Role::Heading, path);
+    if !args.long {
+        return path.to_string();
+    }
+    format!("{:>14}  {:<20}  {:<10}  {:<4}  {path}", "-", "-", "folder", "")
 }
 
 /// A time to the second.
@@ -62,13 +78,15 @@ pub(super) fn file_json(file: &Listed) -> Value {
 }
 
 /// The answer to `stat`.
-pub(super) fn stat_text(file: &Listed) -> String {
+pub(super) fn stat_text(file: &Listed, style: &Style) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: &str| {
         writeln!(text, "{name:<10} {value}").expect("a string takes all text");
     };
     line("path", file.path.as_str());
-    line("size", &file.file.size.to_string());
+    let size = file.file.size;
+    let about = if size < 1024 { String::new() } else { format!(" ({})", human(size)) };
+    line("size", &format!("{size}{about}"));
     if let Some(manifest) = &file.file.manifest {
         line("md5", &manifest.md5().to_string());
         line("modified", manifest.modified());
@@ -83,15 +101,12 @@ pub(super) fn stat_text(file: &Listed) -> String {
     line("x", &file.file.x.get().to_string());
     line("version", &file.tag.to_string());
     let flag = if file.unconfirmed { ", not shown to be on three nodes" } else { "" };
-    line("state", &format!("{}{flag}", file.health.word()));
-    for id in NodeId::ALL {
-        let held = match file.nodes[id.index()] {
-            None => "no answer".to_owned(),
-            Some(have) if have.is_empty() => "no chunk".to_owned(),
-            Some(have) => format!("chunks {have}"),
-        };
-        line(&format!("node {id}"), &held);
-    }
+    let state = format!("{}{flag}", file.health.word());
+    line("state", &style.paint(role(file.health), &state).to_string());
+    text.push_str(&picture::table(file, style));
+    let mut line = |name: &str, value: &str| {
+        writeln!(text, "{name:<10} {value}").expect("a string takes all text");
+    };
     line("survives", &survives(&file.nodes));
     text
 }
@@ -333,6 +348,10 @@ mod tests {
 
     #[test]
     fn a_listing_marks_what_cannot_be_read() {
+        let args =
+            |long, human| ListArgs { long, human, folders: false, null: false, prefix: None };
+        let list_line =
+            |file: &Listed, long| list_line(file, &args(long, false), &Style::default());
         let complete = file(Health::Complete, [true; 4]);
         assert_eq!(list_line(&complete, false), "notes/a b.txt");
         let incomplete = file(Health::Incomplete, [false, false, true, true]);
@@ -341,8 +360,12 @@ mod tests {
         assert_eq!(list_line(&unknown, false), "notes/a b.txt [incomplete]");
         assert_eq!(
             list_line(&complete, true),
-            "          1234  2026-11-22T10:00:00Z  complete    notes/a b.txt"
+            "          1234  2026-11-22T10:00:00Z  complete    1234  notes/a b.txt"
         );
+        let sized = super::list_line(&complete, &args(true, true), &Style::default());
+        assert!(sized.starts_with("       1.2 KiB  "), "{sized}");
+        let folder = folder_line("notes/", &args(true, false), &Style::default());
+        assert_eq!(folder.find("notes/"), sized.find("notes/"), "one below the other");
     }
 
     #[test]

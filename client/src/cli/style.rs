@@ -50,7 +50,6 @@ impl Colour {
 }
 
 /// What a piece of text is, which decides how it looks.
-#[expect(dead_code, reason = "for the pictures of `list` and `stat`")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     /// All is well.

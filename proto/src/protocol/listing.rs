@@ -104,6 +104,17 @@ impl Listing {
         }
     }
 
+    /// Drops what starts with `prefix` from the pages, and returns the nodes of which the next page
+    /// is needed: that had better start after it.
+    pub fn pass_over(&mut self, prefix: &str) -> Vec<NodeId> {
+        for cursor in &mut self.cursors {
+            if let Cursor::Up { page, .. } = cursor {
+                page.retain(|entry| !entry.path.as_str().starts_with(prefix));
+            }
+        }
+        self.wants()
+    }
+
     /// Leaves a node out from now on.
     pub fn fail(&mut self, id: NodeId) {
         self.cursors[id.index()] = Cursor::Out;

@@ -253,3 +253,24 @@ fn a_path_is_listed_once_whatever_a_node_sends() {
     }
     assert_eq!(listing.next_file(), None, "the same page again");
 }
+
+#[test]
+fn what_is_passed_over_is_not_listed_and_the_next_page_starts_after_it() {
+    let mut listing = Listing::start();
+    let page = |id, paths: &[&str]| -> Vec<Entry> {
+        paths.iter().map(|path| entry(id, path, 1, true, true)).collect()
+    };
+    for id in NodeId::ALL {
+        listing.page(id, page(id, &["a", "b/1", "b/2"]), true);
+    }
+    assert_eq!(listing.next_file().unwrap().path.as_str(), "a");
+    assert_eq!(listing.next_file().unwrap().path.as_str(), "b/1");
+    assert_eq!(listing.pass_over("b/"), NodeId::ALL);
+    for id in NodeId::ALL {
+        listing.page(id, page(id, &["b0", "c"]), false);
+    }
+    assert_eq!(listing.pass_over("b/"), []);
+    assert_eq!(listing.next_file().unwrap().path.as_str(), "b0");
+    assert_eq!(listing.next_file().unwrap().path.as_str(), "c");
+    assert_eq!(listing.next_file(), None);
+}
