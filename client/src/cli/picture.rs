@@ -166,7 +166,7 @@ may fail   no            -             no            yes
             (1023 * KIB + 1023, "1023 KiB"),
             (1 << 20, "1.0 MiB"),
             (5 << 30, "5.0 GiB"),
-            (u64::MAX, "16 EiB"),
+            (u64::MAX, "15 EiB"),
         ];
         for (bytes, shown) in sizes {
             assert_eq!(human(bytes), shown, "{bytes}");
