@@ -11,20 +11,23 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dfs_proto::name::{ClusterName, FilePath};
 use dfs_proto::placement::NodeId;
+use dfs_proto::wire::network::Network;
 use dfs_proto::wire::pb::dfs_service_client::DfsServiceClient;
 use dfs_proto::wire::status::{Reason, request_id};
 use dfs_proto::wire::{CONNECTION_WINDOW_BYTES, MAX_FRAME_BYTES, STREAM_WINDOW_BYTES, pb, upload};
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 use tokio_stream::Stream;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Request, Response, Status};
 
 use crate::bandwidth::Bandwidth;
+use crate::config::Config;
 use crate::error::{Cause, NodeError};
 use crate::tls::{self, Tls};
 use crate::trace;
@@ -105,6 +108,7 @@ pub(crate) struct Node {
     address: String,
     cluster: ClusterName,
     tls: Option<Tls>,
+    network: Arc<dyn Network>,
     credentials: Arc<Credentials>,
     notify: Notify,
     bandwidth: Option<Arc<Bandwidth>>,
@@ -118,15 +122,23 @@ pub(crate) struct Node {
 impl Node {
     pub(crate) fn new(
         id: NodeId,
-        address: String,
-        cluster: ClusterName,
-        tls: Option<Tls>,
+        config: &Config,
+        network: Arc<dyn Network>,
         credentials: Arc<Credentials>,
         notify: Notify,
-        bandwidth: Option<Arc<Bandwidth>>,
     ) -> Self {
-        let (sessions, state) = (AtomicU64::new(0), Mutex::new(State::Idle));
-        Self { id, address, cluster, tls, credentials, notify, bandwidth, sessions, state }
+        Self {
+            id,
+            address: config.nodes[id.index()].clone(),
+            cluster: config.cluster.clone(),
+            tls: config.tls.clone(),
+            network,
+            credentials,
+            notify,
+            bandwidth: config.bandwidth.clone(),
+            sessions: AtomicU64::new(0),
+            state: Mutex::new(State::Idle),
+        }
     }
 
     pub(crate) fn id(&self) -> NodeId {
@@ -242,7 +254,7 @@ impl Node {
             .max_frame_size(MAX_FRAME_BYTES)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
-        match tokio::time::timeout(CONNECT_LIMIT, endpoint.connect()).await {
+        match tokio::time::timeout(CONNECT_LIMIT, self.network.connect(endpoint)).await {
             Ok(Ok(channel)) => Ok(channel),
             Ok(Err(error)) => {
                 let tls = self.tls.as_ref().and_then(|tls| tls.explain(&error, &self.address));

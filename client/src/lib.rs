@@ -94,6 +94,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dfs_proto::placement::PerNode;
+use dfs_proto::wire::network::{self, Network};
 use tokio_util::sync::CancellationToken;
 
 pub use bandwidth::Bandwidth;
@@ -145,7 +146,17 @@ impl Client {
         credentials: Credentials,
         notify: Notify,
     ) -> Result<Self, Error> {
-        let nodes = Arc::new(Nodes::new(config, credentials, notify));
+        Self::connect_over(network::system(), config, credentials, notify).await
+    }
+
+    /// Connects as [`Client::connect_with`] does, by another network than the system's.
+    pub async fn connect_over(
+        network: Arc<dyn Network>,
+        config: &Config,
+        credentials: Credentials,
+        notify: Notify,
+    ) -> Result<Self, Error> {
+        let nodes = Arc::new(Nodes::new(config, credentials, notify, &network));
         let errors: Vec<NodeError> = nodes.connect().await.into_iter().flatten().collect();
         let wrong = |error: &&NodeError| matches!(error.cause, Cause::WrongNode { .. });
         if let Some(wrong) = errors.iter().find(wrong) {
@@ -271,7 +282,7 @@ impl Client {
         cache: Arc<TokenCache>,
     ) -> Vec<NodeError> {
         let credentials = Credentials::logged_in(user, cache);
-        Nodes::new(config, credentials, Arc::new(|_| {})).log_out().await
+        Nodes::new(config, credentials, Arc::new(|_| {}), &network::system()).log_out().await
     }
 
     /// Asks the four nodes how they are.

@@ -1,7 +1,7 @@
 //! Asking the four nodes for a path, and carrying the messages of [`protocol::read::Read`].
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use dfs_proto::chunk::{ChunkId, ChunkSet};
@@ -13,6 +13,7 @@ use dfs_proto::protocol::read::{Effect, Event, Outcome, Read, Reply};
 use dfs_proto::wire::{convert, pb};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::time::Instant;
 use tonic::Streaming;
 
 use crate::connect::{Node, PROGRESS_LIMIT, UNARY_LIMIT, within};
@@ -87,7 +88,7 @@ impl Look {
 
     /// After the decision: waits a little longer for nodes that are `wanted` as sources.
     pub(crate) async fn linger(&mut self, limit: Duration, wanted: impl Fn(NodeId) -> bool) {
-        let deadline = tokio::time::Instant::now() + limit;
+        let deadline = Instant::now() + limit;
         let missing =
             |look: &Self| NodeId::ALL.into_iter().any(|id| look.machine.waiting(id) && wanted(id));
         while missing(self) {

@@ -12,6 +12,7 @@ use dfs_proto::protocol::commit::CommitAnswer;
 use dfs_proto::protocol::put::Prepared;
 use dfs_proto::protocol::read::Reply;
 use dfs_proto::tag::Tag;
+use dfs_proto::wire::network::Network;
 use dfs_proto::wire::{MAX_BATCH, MAX_MESSAGE_BYTES, convert, pb, status};
 use futures_util::future::join_all;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -226,22 +227,17 @@ pub(crate) struct Nodes {
 }
 
 impl Nodes {
-    pub(crate) fn new(config: &Config, credentials: Credentials, notify: Notify) -> Self {
+    pub(crate) fn new(
+        config: &Config,
+        credentials: Credentials,
+        notify: Notify,
+        network: &Arc<dyn Network>,
+    ) -> Self {
         let (cluster, user) = (config.cluster.clone(), credentials.user().clone());
         let credentials = Arc::new(credentials);
         let members = NodeId::ALL.map(|id| {
-            let address = config.nodes[id.index()].clone();
-            let cluster = config.cluster.clone();
-            let (tls, credentials) = (config.tls.clone(), credentials.clone());
-            let node = Node::new(
-                id,
-                address,
-                cluster,
-                tls,
-                credentials,
-                notify.clone(),
-                config.bandwidth.clone(),
-            );
+            let (network, credentials) = (network.clone(), credentials.clone());
+            let node = Node::new(id, config, network, credentials, notify.clone());
             Arc::new(Member::new(Arc::new(node)))
         });
         // With a limit the fewest streams wait for each other: a node that gets nothing for long

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use dfs_proto::chunk::{BLOCK_BYTES, ChunkSet};
@@ -15,6 +15,7 @@ use dfs_proto::protocol::put::{Effect, Event, Outcome, Put};
 use dfs_proto::tag::Tag;
 use dfs_proto::wire::status::Reason;
 use futures_util::future::{BoxFuture, join_all};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::connect::Notice;

@@ -1,12 +1,12 @@
 //! DELETE: carries the messages of [`protocol::remove::Remove`].
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use dfs_proto::manifest::UploadId;
 use dfs_proto::name::FilePath;
 use dfs_proto::protocol::read;
 use dfs_proto::protocol::remove::{Effect, Event, Outcome, Remove};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::drive::{Drive, Open, drive, finish_behind};

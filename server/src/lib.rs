@@ -71,3 +71,6 @@ pub mod fuzz;
 
 #[cfg(feature = "bench")]
 pub mod bench;
+
+#[cfg(feature = "simulated")]
+pub mod simulated;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use dfs_proto::identity::Identity;
 use dfs_proto::placement::NodeId;
+use dfs_proto::wire::network::Network;
 use dfs_proto::wire::pb::dfs_service_server::DfsServiceServer;
 use dfs_proto::wire::pb::peer_service_server::PeerServiceServer;
 use dfs_proto::wire::{
@@ -30,7 +31,8 @@ use crate::auth::Auth;
 use crate::auth::layer::AuthLayer;
 use crate::config::{Config, ConfigError, LimitSettings};
 use crate::connections::Connections;
-use crate::connections::door::Door;
+use crate::connections::door::{self, Door, Incoming};
+use crate::connections::stream::Line;
 use crate::disk::{Disk, DiskError};
 use crate::heal::Healer;
 use crate::identity::{DataDir, Rejoin};
@@ -125,13 +127,15 @@ pub(crate) struct Parts {
     /// Holds the lock on the data directory.
     data_dir: Arc<DataDir>,
     rejoin: Option<Rejoin>,
+    /// By which it reaches the other nodes.
+    network: Arc<dyn Network>,
     /// Where metrics and the status page are asked for, once it is bound.
     admin: Option<TcpListener>,
 }
 
 impl Parts {
     /// Opens all parts. Blocks. Writes nothing yet that a start that fails would have to undo.
-    pub(crate) fn open(config: Config) -> Result<Self, ServeError> {
+    pub(crate) fn open(config: Config, network: Arc<dyn Network>) -> Result<Self, ServeError> {
         let nonce = getrandom::u64().map_err(|_| ServeError::System("random numbers"))?;
         let secret = config.read_secret()?;
         // Before it is read: a change meanwhile is seen later.
@@ -161,8 +165,15 @@ impl Parts {
             poison,
             data_dir: Arc::new(data_dir),
             rejoin,
+            network,
             admin: None,
         })
+    }
+
+    /// Counts this start on the disk. Before the first answer: what it promises must not come from
+    /// an uncounted start.
+    pub(crate) fn count_start(&self) -> Result<(), ServeError> {
+        Ok(self.data_dir.write_identity(&self.node.identity()).map_err(DiskError::from)?)
     }
 }
 
@@ -181,9 +192,8 @@ pub(crate) async fn run(mut parts: Parts, stop: CancellationToken) -> Result<(),
     if parts.config.insecure && parts.certificates.api.is_none() {
         tracing::warn!(%bound, "'insecure: true': traffic, passwords included, is not encrypted");
     }
-    // Before the first answer: what it promises must not come from an uncounted start.
-    parts.data_dir.write_identity(&parts.node.identity()).map_err(DiskError::from)?;
-    serve(listener, parts, stop).await
+    parts.count_start()?;
+    serve(listener.local_addr().ok(), door::tcp(listener), parts, stop).await
 }
 
 /// Binds the port that `key` of the configuration names.
@@ -196,24 +206,15 @@ async fn bind(
     TcpListener::bind(address).await.map_err(failed)
 }
 
-/// Serves on a bound port until `stop`, then drains and closes the node.
-async fn serve(
-    listener: TcpListener,
+/// Serves the connections that come in until `stop`, then drains and closes the node.
+pub(crate) async fn serve<L: Line>(
+    address: Option<SocketAddr>,
+    incoming: impl Incoming<L>,
     parts: Parts,
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
-    let Parts {
-        config,
-        secret,
-        certificates,
-        node,
-        auth,
-        users_stamp,
-        poison,
-        data_dir,
-        rejoin,
-        admin,
-    } = parts;
+    let Parts { config, secret, certificates, node, auth, .. } = parts;
+    let Parts { users_stamp, poison, data_dir, rejoin, network, admin, .. } = parts;
     let Certificates { api: tls, admin: admin_tls } = certificates.clone();
     let tasks = TaskTracker::new();
     let stale = Arc::new(OnceLock::new());
@@ -223,7 +224,7 @@ async fn serve(
     // Listened to in any case: without, it would end the process.
     let hangup = signal(SignalKind::hangup()).map_err(|_| ServeError::System("signals"))?;
     tasks.spawn(ending.clone().run_until_cancelled_owned(certificates.keep_fresh(hangup)));
-    let dial = Dial::new(&config.peers, tls.clone());
+    let dial = Dial::new(&config.peers, tls.clone(), network);
     hello::keep_meeting(&node, &dial, &secret, &tasks, &ending, &stale);
     let users_file = config.users_file.clone();
     tasks.spawn(Arc::clone(&auth).keep_reading_users(users_file, users_stamp, ending.clone()));
@@ -239,7 +240,7 @@ async fn serve(
     let healthy =
         if identity.rejoining { ServingStatus::NotServing } else { ServingStatus::Serving };
     set_health(&health, healthy).await;
-    if let Ok(address) = listener.local_addr() {
+    if let Some(address) = address {
         tracing::info!(
             node = %identity.node, cluster = %identity.cluster, boot = identity.boot.count,
             incarnation = %identity.incarnation, %address, "ready"
@@ -291,7 +292,7 @@ async fn serve(
         .add_service(DfsServiceServer::new(api).max_decoding_message_size(MAX_MESSAGE_BYTES))
         .add_service(PeerServiceServer::new(peer_api).max_decoding_message_size(MAX_MESSAGE_BYTES))
         .serve_with_incoming_shutdown(
-            door.open(listener, &tasks, drained.clone()),
+            door.open(incoming, &tasks, drained.clone()),
             drained.cancelled(),
         );
     let mut server = std::pin::pin!(server);

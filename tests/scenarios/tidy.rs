@@ -120,7 +120,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
     (
         "server/src",
         &[
-            &["cli", "fuzz", "bench"],
+            &["cli", "fuzz", "bench", "simulated"],
             &["serve", "recover"],
             &["rpc", "admin"],
             &["heal"],

@@ -9,6 +9,8 @@ pub mod frames;
 
 pub mod upload;
 
+pub mod network;
+
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 

@@ -8,7 +8,7 @@ use clap::Args;
 use dfs_proto::identity::{Boot, Identity};
 use dfs_proto::manifest::Incarnation;
 use dfs_proto::placement::NodeId;
-use dfs_proto::wire::pb;
+use dfs_proto::wire::{network, pb};
 use futures_util::future::join_all;
 
 use super::{CliError, random, say};
@@ -84,7 +84,7 @@ fn remembered_by(config: &Config, incarnation: Incarnation) -> Result<Option<Nod
             boot: Boot { count: 0, nonce: 0 },
             rejoining: false,
         };
-        let dial = Dial::new(&config.peers, tls);
+        let dial = Dial::new(&config.peers, tls, network::system());
         let Some(peers) = Peers::new(own, dial, &secret) else { return Ok(None) };
         let others = NodeId::ALL.into_iter().filter(|id| *id != config.node);
         let asked = others.map(async |id| {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use dfs_proto::wire::network;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -34,7 +35,7 @@ pub(super) fn serve(args: &ServeArgs) -> Result<(), CliError> {
     log::start(args.log_format);
     let config = Config::load(&args.config)?;
     raise_file_limit();
-    let parts = Parts::open(config)?;
+    let parts = Parts::open(config, network::system())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::{Stream, StreamExt, stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -16,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Connections;
-use super::stream::{Connection, Wire};
+use super::stream::{Connection, Line, Wire};
 use crate::telemetry::labels::Limit;
 use crate::telemetry::limit_hit;
 use crate::tls::Tls;
@@ -33,6 +34,29 @@ const LAST_BYTES: u64 = 64 << 10;
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 const TELL_EVERY: u32 = 60;
 
+/// Connections as they are made, each with the address at its other end.
+pub(crate) trait Incoming<L>:
+    Stream<Item = io::Result<(L, IpAddr)>> + Send + 'static
+{
+}
+
+impl<L, S: Stream<Item = io::Result<(L, IpAddr)>> + Send + 'static> Incoming<L> for S {}
+
+/// Those that are made to a port.
+pub(crate) fn tcp(listener: TcpListener) -> impl Incoming<TcpStream> {
+    stream::unfold(listener, |listener| async move { Some((accept(&listener).await, listener)) })
+}
+
+async fn accept(listener: &TcpListener) -> io::Result<(TcpStream, IpAddr)> {
+    loop {
+        let (tcp, from) = listener.accept().await?;
+        // With delay small answers would wait for nothing. It fails where nobody is left.
+        if tcp.set_nodelay(true).is_ok() {
+            return Ok((tcp, from.ip()));
+        }
+    }
+}
+
 /// The way in.
 pub(crate) struct Door {
     pub(crate) tls: Option<Arc<Tls>>,
@@ -42,38 +66,39 @@ pub(crate) struct Door {
 }
 
 impl Door {
-    /// Accepts connections until `stop`; the stream has those that calls may come on.
-    pub(crate) fn open(
+    /// Takes connections until `stop`; the stream has those that calls may come on.
+    pub(crate) fn open<L: Line>(
         self,
-        listener: TcpListener,
+        incoming: impl Incoming<L>,
         tasks: &TaskTracker,
         stop: CancellationToken,
-    ) -> ReceiverStream<io::Result<Connection>> {
-        let (ready, incoming) = mpsc::channel(AHEAD);
+    ) -> ReceiverStream<io::Result<Connection<L>>> {
+        let (ready, entered) = mpsc::channel(AHEAD);
         let all = Arc::clone(&self.all);
         tasks.spawn(stop.clone().run_until_cancelled_owned(keep_sweeping(all)));
         let (tracker, door) = (tasks.clone(), Arc::new(self));
         tasks.spawn(async move {
-            let accepting = door.accept(&listener, &ready, &tracker, &stop);
+            let accepting = door.accept(incoming, &ready, &tracker, &stop);
             stop.run_until_cancelled(accepting).await;
         });
-        ReceiverStream::new(incoming)
+        ReceiverStream::new(entered)
     }
 
-    async fn accept(
+    async fn accept<L: Line>(
         self: &Arc<Self>,
-        listener: &TcpListener,
-        ready: &mpsc::Sender<io::Result<Connection>>,
+        incoming: impl Incoming<L>,
+        ready: &mpsc::Sender<io::Result<Connection<L>>>,
         tasks: &TaskTracker,
         stop: &CancellationToken,
     ) {
         let mut told = false;
-        loop {
-            match listener.accept().await {
-                Ok((tcp, from)) => {
+        let mut incoming = std::pin::pin!(incoming);
+        while let Some(next) = incoming.next().await {
+            match next {
+                Ok((line, from)) => {
                     told = false;
                     let (door, ready) = (Arc::clone(self), ready.clone());
-                    let entering = async move { door.enter(tcp, from.ip(), &ready).await };
+                    let entering = async move { door.enter(line, from, &ready).await };
                     tasks.spawn(stop.clone().run_until_cancelled_owned(entering));
                 }
                 Err(error) => {
@@ -91,18 +116,14 @@ impl Door {
         }
     }
 
-    async fn enter(
+    async fn enter<L: Line>(
         &self,
-        tcp: TcpStream,
+        line: L,
         from: IpAddr,
-        ready: &mpsc::Sender<io::Result<Connection>>,
+        ready: &mpsc::Sender<io::Result<Connection<L>>>,
     ) {
         let Some(place) = self.all.place(from).await else { return };
-        // Without it small answers wait for nothing.
-        if tcp.set_nodelay(true).is_err() {
-            return;
-        }
-        let wire = Wire::new(tcp, place);
+        let wire = Wire::new(line, place);
         let connection = match &self.tls {
             None => Connection::plain(wire),
             Some(tls) => match timeout(self.handshake_time, agree(tls, wire)).await {
@@ -117,7 +138,7 @@ impl Door {
 }
 
 /// Agrees on TLS. Who does not get through is told why.
-async fn agree(tls: &Tls, wire: Wire) -> Option<Connection> {
+async fn agree<L: Line>(tls: &Tls, wire: Wire<L>) -> Option<Connection<L>> {
     let acceptor = TlsAcceptor::from(Arc::clone(&tls.current().server));
     match acceptor.accept(wire).into_fallible().await {
         Ok(stream) => Some(Connection::tls(stream)),

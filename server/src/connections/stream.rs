@@ -6,51 +6,55 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
 use super::{Caller, Place, Stage};
 
-/// A connection with its place: it fails as soon as the place is given to another.
-pub(crate) struct Wire {
-    tcp: TcpStream,
+/// What bytes come and go on.
+pub(crate) trait Line: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<L: AsyncRead + AsyncWrite + Unpin + Send + 'static> Line for L {}
+
+/// A line with its place: it fails as soon as the place is given to another.
+pub(crate) struct Wire<L> {
+    line: L,
     place: Place,
 }
 
 /// A connection on which calls may come.
-pub(crate) enum Connection {
-    Plain(Wire),
-    Tls(Box<TlsStream<Wire>>),
+pub(crate) enum Connection<L> {
+    Plain(Wire<L>),
+    Tls(Box<TlsStream<Wire<L>>>),
 }
 
-impl Wire {
-    pub(crate) fn new(tcp: TcpStream, place: Place) -> Self {
-        Self { tcp, place }
+impl<L: Line> Wire<L> {
+    pub(crate) fn new(line: L, place: Place) -> Self {
+        Self { line, place }
     }
 
-    fn tcp(&mut self, context: &Context<'_>) -> io::Result<Pin<&mut TcpStream>> {
+    fn line(&mut self, context: &Context<'_>) -> io::Result<Pin<&mut L>> {
         let known = &self.place.caller.0;
         known.waker.register(context.waker());
         if known.closed.load(Ordering::Acquire) {
             return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "closed by this side"));
         }
-        Ok(Pin::new(&mut self.tcp))
+        Ok(Pin::new(&mut self.line))
     }
 }
 
-impl Connection {
-    pub(crate) fn plain(wire: Wire) -> Self {
+impl<L: Line> Connection<L> {
+    pub(crate) fn plain(wire: Wire<L>) -> Self {
         wire.place.caller.advance(Stage::Silent);
         Self::Plain(wire)
     }
 
-    pub(crate) fn tls(stream: TlsStream<Wire>) -> Self {
+    pub(crate) fn tls(stream: TlsStream<Wire<L>>) -> Self {
         stream.get_ref().0.place.caller.advance(Stage::Silent);
         Self::Tls(Box::new(stream))
     }
 
-    fn wire(&self) -> &Wire {
+    fn wire(&self) -> &Wire<L> {
         match self {
             Self::Plain(wire) => wire,
             Self::Tls(stream) => stream.get_ref().0,
@@ -58,7 +62,7 @@ impl Connection {
     }
 }
 
-impl Connected for Connection {
+impl<L: Line> Connected for Connection<L> {
     type ConnectInfo = Caller;
 
     fn connect_info(&self) -> Caller {
@@ -66,23 +70,23 @@ impl Connected for Connection {
     }
 }
 
-impl AsyncRead for Wire {
+impl<L: Line> AsyncRead for Wire<L> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.tcp(context)?.poll_read(context, buffer)
+        self.line(context)?.poll_read(context, buffer)
     }
 }
 
-impl AsyncWrite for Wire {
+impl<L: Line> AsyncWrite for Wire<L> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.tcp(context)?.poll_write(context, bytes)
+        self.line(context)?.poll_write(context, bytes)
     }
 
     fn poll_write_vectored(
@@ -90,23 +94,23 @@ impl AsyncWrite for Wire {
         context: &mut Context<'_>,
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.tcp(context)?.poll_write_vectored(context, bytes)
+        self.line(context)?.poll_write_vectored(context, bytes)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.tcp.is_write_vectored()
+        self.line.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.tcp(context)?.poll_flush(context)
+        self.line(context)?.poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.tcp(context)?.poll_shutdown(context)
+        self.line(context)?.poll_shutdown(context)
     }
 }
 
-impl AsyncRead for Connection {
+impl<L: Line> AsyncRead for Connection<L> {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -119,7 +123,7 @@ impl AsyncRead for Connection {
     }
 }
 
-impl AsyncWrite for Connection {
+impl<L: Line> AsyncWrite for Connection<L> {
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,

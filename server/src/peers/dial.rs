@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dfs_proto::placement::{NodeId, PerNode};
+use dfs_proto::wire::network::Network;
 use dfs_proto::wire::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
@@ -30,6 +31,7 @@ impl From<tonic::transport::Error> for DialError {
 pub(crate) struct Dial {
     addresses: Arc<PerNode<String>>,
     tls: Option<Arc<Tls>>,
+    network: Arc<dyn Network>,
     /// What was made, and with which generation of certificates. Held for access only.
     channels: Arc<Mutex<PerNode<Made>>>,
 }
@@ -37,8 +39,12 @@ pub(crate) struct Dial {
 type Made = Option<(u64, Channel)>;
 
 impl Dial {
-    pub(crate) fn new(addresses: &PerNode<String>, tls: Option<Arc<Tls>>) -> Self {
-        Self { addresses: Arc::new(addresses.clone()), tls, channels: Arc::default() }
+    pub(crate) fn new(
+        addresses: &PerNode<String>,
+        tls: Option<Arc<Tls>>,
+        network: Arc<dyn Network>,
+    ) -> Self {
+        Self { addresses: Arc::new(addresses.clone()), tls, network, channels: Arc::default() }
     }
 
     /// Where the nodes are.
@@ -54,7 +60,7 @@ impl Dial {
     /// A connection of its own, made now.
     pub(super) async fn connect(&self, node: NodeId) -> Result<Channel, DialError> {
         let (_, endpoint) = self.endpoint(node)?;
-        Ok(endpoint.connect().await?)
+        Ok(self.network.connect(endpoint).await?)
     }
 
     /// The connection that all calls share; made anew when there are other certificates.
@@ -68,7 +74,7 @@ impl Dial {
             return Ok(channel.clone());
         }
         let (generation, endpoint) = self.endpoint(node)?;
-        let channel = endpoint.connect_lazy();
+        let channel = self.network.connect_lazily(endpoint);
         *slot = Some((generation, channel.clone()));
         Ok(channel)
     }

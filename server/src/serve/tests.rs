@@ -1,5 +1,6 @@
 use super::*;
 use crate::config::HealSettings;
+use crate::connections::door;
 use crate::identity::replace_file;
 use crate::node::known::Meeting;
 use crate::users::Role;
@@ -10,6 +11,7 @@ use dfs_proto::manifest::{Incarnation, Manifest};
 use dfs_proto::name::{ClusterName, UserName};
 use dfs_proto::placement::NodeId;
 use dfs_proto::protocol::rejoin::{Event, Peer};
+use dfs_proto::wire::network;
 use dfs_proto::wire::pb::dfs_service_client::DfsServiceClient;
 use dfs_proto::wire::status::Reason;
 use tempfile::TempDir;
@@ -64,10 +66,10 @@ async fn start(position: NodeId, others: SocketAddr) -> Running {
     users.add(UserName::new("alice").unwrap(), PASSWORD, Role::User).unwrap();
     users.save().unwrap();
     Disk::create(&config, Incarnation::new([position.get(); 16])).unwrap();
-    let parts = Parts::open(config.clone()).unwrap();
+    let parts = Parts::open(config.clone(), network::system()).unwrap();
     let (node, poison) = (Arc::clone(&parts.node), parts.poison.clone());
     let stop = CancellationToken::new();
-    let served = tokio::spawn(serve(listener, parts, stop.clone()));
+    let served = tokio::spawn(serve(Some(address), door::tcp(listener), parts, stop.clone()));
     Running { dir, config, address, node, poison, stop, served }
 }
 
@@ -293,7 +295,9 @@ async fn a_port_in_use_is_named_and_the_start_is_not_counted() {
     let other = TcpListener::bind(config.listen).await.unwrap();
     let identity = || std::fs::read_to_string(dir.path().join("data/identity")).unwrap();
     let before = identity();
-    let refused = run(Parts::open(config.clone()).unwrap(), CancellationToken::new()).await;
+    let refused =
+        run(Parts::open(config.clone(), network::system()).unwrap(), CancellationToken::new())
+            .await;
     let error = refused.unwrap_err();
     assert!(error.to_string().contains(&format!("listen: {}", config.listen)), "{error}");
     assert!(error.to_string().contains("dfs.yaml: "), "{error}");
@@ -303,7 +307,7 @@ async fn a_port_in_use_is_named_and_the_start_is_not_counted() {
     drop(other);
     let stop = CancellationToken::new();
     stop.cancel();
-    run(Parts::open(config).unwrap(), stop).await.unwrap();
+    run(Parts::open(config, network::system()).unwrap(), stop).await.unwrap();
     assert_ne!(identity(), before, "this one was");
 }
 
@@ -314,8 +318,12 @@ async fn a_node_that_rejoins_records_whom_it_meets() {
     let own = start(NodeId::N1, nobody()).await;
     let identity = own.node.identity();
     let addresses = NodeId::ALL.map(|_| other.address.to_string());
-    let peers =
-        Peers::new(identity.clone(), Dial::new(&addresses, None), "0123456789abcdef").unwrap();
+    let peers = Peers::new(
+        identity.clone(),
+        Dial::new(&addresses, None, network::system()),
+        "0123456789abcdef",
+    )
+    .unwrap();
     let settings = HealSettings::default();
     let ttl = Duration::from_secs(60);
     let healer = Healer::new(Arc::clone(&own.node), peers, settings, ttl, None);
