@@ -78,7 +78,7 @@ impl Cluster {
         let cluster = Self::write(programs, Share::one(), options);
         let text = format!(
             "users:\n- name: {USER}\n  password_hash: {}\n  role: admin\n",
-            cluster.cheap_hash()
+            cheap_hash(&cluster.password())
         );
         fs::write(cluster.dir().join("users.yaml"), text).expect("dfsd dev made it");
         for node in NODES {
@@ -94,15 +94,6 @@ impl Cluster {
         Self::write(programs, Share::all(), &[]).started()
     }
 
-    fn cheap_hash(&self) -> String {
-        let params = Params::new(Params::MIN_M_COST, 1, 1, None).expect("the least there is");
-        Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
-            .hash_password(self.password().as_bytes())
-            .expect("a password can be hashed")
-            .to_string()
-    }
-
-    /// The password of the development cluster's user.
     /// The password of the development cluster's user.
     pub fn password(&self) -> String {
         let text = fs::read_to_string(self.dir().join("alice.pass")).expect("dfsd dev made it");
@@ -436,6 +427,15 @@ impl Drop for Cluster {
 /// The password that [`Cluster::add_user`] gives to a user.
 pub fn password_of(user: &str) -> String {
     format!("{user} password")
+}
+
+/// The hash of a password that costs next to nothing to check.
+pub fn cheap_hash(password: &str) -> String {
+    let params = Params::new(Params::MIN_M_COST, 1, 1, None).expect("the least there is");
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+        .hash_password(password.as_bytes())
+        .expect("a password can be hashed")
+        .to_string()
 }
 
 /// Sets a key at the top of a YAML file, in place or as a new line.

@@ -40,6 +40,10 @@ pub mod mount;
 
 pub mod faults;
 
+pub mod history;
+
+pub mod load;
+
 pub use api::NodeApi;
 pub use cluster::{Cluster, Programs};
 pub use ctl::{Ctl, Output};

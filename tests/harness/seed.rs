@@ -38,6 +38,11 @@ impl Rng {
         self.next_u64() % bound
     }
 
+    /// An index of something that has so many.
+    pub fn index(&mut self, count: usize) -> usize {
+        usize::try_from(self.below(count as u64)).expect("less than a usize")
+    }
+
     /// `count` bytes.
     pub fn bytes(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(count + 8);

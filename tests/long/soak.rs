@@ -9,26 +9,24 @@ mod clocks;
 
 mod faults;
 
-mod history;
-
 mod links;
-
-mod load;
 
 mod settled;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use dfs_client::{Client, Config, Credentials};
 use harness::cluster::NODES;
+use harness::history;
+use harness::load::{Clock, Ground, Load, Told};
 use harness::{Cluster, Rng, wait};
 
 use self::clocks::Clocks;
 use self::faults::Faults;
-use self::history::{Done, Effect};
 use self::links::Links;
-use self::load::{Load, PATHS, Told};
 
 /// Who works at the same time.
 const CLIENTS: u64 = 5;
@@ -52,6 +50,13 @@ const SETTINGS: [(&str, &str); 5] = [
     ("prune_grace", "5s"),
     ("staging_ttl", "30s"),
 ];
+
+/// What the clients quarrel about: nothing, fewer bytes than chunks, chunks inside the index, chunks
+/// in files.
+const GROUND: Ground = Ground {
+    paths: &["a", "b", "c", "d/1", "d/2", "d/3"],
+    lengths: &[0, 1, 3, 5, 1 << 10, 100 << 10, 300 << 10],
+};
 
 #[test]
 fn every_answer_is_right_whatever_fails_and_all_is_whole_in_the_end() {
@@ -80,7 +85,7 @@ fn every_answer_is_right_whatever_fails_and_all_is_whole_in_the_end() {
             harness::api::block_on(async {
                 let mut running = Vec::new();
                 for ((number, config), seed) in (0..).zip(&configs).zip(seeds) {
-                    let load = Load::connect(config, number, seed, began).await;
+                    let load = connect(config, number, seed, began).await;
                     running.push(tokio::spawn(load.run(Arc::clone(&tell))));
                 }
                 let mut done = Vec::new();
@@ -100,13 +105,24 @@ fn every_answer_is_right_whatever_fails_and_all_is_whole_in_the_end() {
         told.stop.store(true, Ordering::Relaxed);
         clients.join().expect("the clients end well")
     });
-    println!("{}", summary(&done));
+    println!("{}", history::summary(&done));
     settle(&cluster);
     let seed = rng.next_u64();
     let last = harness::api::block_on(async {
-        Load::connect(&cluster.client_config(), CLIENTS, seed, began).await.read_all().await
+        connect(&cluster.client_config(), CLIENTS, seed, began).await.read_all().await
     });
-    judge(&[done, last].concat());
+    history::require(GROUND.paths, &[done, last].concat());
+}
+
+/// Connects a client, which counts time from `began`.
+async fn connect(config: &Path, number: u64, seed: u64, began: Instant) -> Load {
+    let config = Config::load(config).expect("a valid configuration");
+    let password = config.password_file.as_ref().expect("it names one");
+    let password = Config::read_password(password).expect("a password");
+    let user = config.user.clone().expect("it names one");
+    let client = Client::connect(&config, Credentials::new(user, password)).await;
+    let clock: Clock = Arc::new(move || began.elapsed());
+    Load::new(client.expect("the nodes are up"), number, seed, &GROUND, clock)
 }
 
 /// Tells the clients to stop when dropped.
@@ -145,30 +161,4 @@ fn settle(cluster: &Cluster) {
     });
     println!("repaired after {repaired:.1?}, settled after {:.1?}", began.elapsed());
     cluster.ctl(["verify"]).ok();
-}
-
-fn judge(done: &[Done]) {
-    let mut wrong = Vec::new();
-    for (path, name) in PATHS.iter().enumerate() {
-        let of_path: Vec<Done> = done.iter().filter(|done| done.path == path).copied().collect();
-        if let Err(why) = history::judge(&of_path) {
-            wrong.push(format!("{name}: {why}"));
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-}
-
-/// How much of what was done, to see that it was something.
-fn summary(done: &[Done]) -> String {
-    let count = |is: fn(&Effect) -> bool| done.iter().filter(|done| is(&done.effect)).count();
-    format!(
-        "{} operations: {} writes, {} refused, {} unknown; {} reads, {} unconfirmed, {} failed",
-        done.len(),
-        count(|effect| matches!(effect, Effect::Wrote(_))),
-        count(|effect| matches!(effect, Effect::DidNotWrite(_))),
-        count(|effect| matches!(effect, Effect::MayWrite(_))),
-        count(|effect| matches!(effect, Effect::Read(_))),
-        count(|effect| matches!(effect, Effect::ReadUnconfirmed(_))),
-        count(|effect| matches!(effect, Effect::Failed)),
-    )
 }

@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 
 use harness::cluster::{NODES, USER};
 use harness::content::files;
+use harness::load::Told;
 use harness::proxy::Mode;
 use harness::{Cluster, Proxy, Rng};
 
 use super::clocks::Clocks;
 use super::links::{self, Links};
-use super::load::Told;
 use super::settled::{is_whole_again, opposite};
 
 /// Bytes a second through a wire that is slow.

@@ -1,72 +1,86 @@
 //! Clients that put, get and remove, and write down what they are told.
 
+use std::fs;
 use std::io::Write;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use dfs_client::{
-    Client, Config, Credentials, Error, FilePath, GetOptions, GetReport, Prefix, PutOptions,
-};
+use dfs_client::{Client, Error, FilePath, GetOptions, GetReport, Prefix, PutOptions};
 use dfs_proto::manifest::Manifest;
-use harness::Rng;
 
-use super::history::{Done, Effect, State};
+use crate::Rng;
+use crate::history::{Done, Effect, State};
 
-/// What the clients quarrel about: a few paths, so that operations meet.
-pub(super) const PATHS: [&str; 6] = ["a", "b", "c", "d/1", "d/2", "d/3"];
+/// What clients quarrel about.
+#[derive(Debug)]
+pub struct Ground {
+    /// A few paths, so that operations meet; the first half is in more demand.
+    pub paths: &'static [&'static str],
+    /// How long contents are, in bytes.
+    pub lengths: &'static [usize],
+}
 
-/// Nothing, fewer bytes than chunks, chunks inside the index, chunks in files.
-const LENGTHS: [usize; 7] = [0, 1, 3, 5, 1 << 10, 100 << 10, 300 << 10];
+/// Tells the time since some moment.
+pub type Clock = Arc<dyn Fn() -> Duration + Send + Sync>;
 
 /// The note of a put that says which content it is.
 const NOTE: &str = "content";
 
 /// The content of a put, made from its number.
-fn content(number: u64) -> Vec<u8> {
+fn content(number: u64, lengths: &[usize]) -> Vec<u8> {
     let mut rng = Rng::new(number);
-    let length = LENGTHS[usize::try_from(rng.below(LENGTHS.len() as u64)).expect("an index")];
+    let length = lengths[rng.index(lengths.len())];
     rng.bytes(length)
 }
 
 /// What the clients are told while they work.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub struct Told {
     /// To end.
-    pub(super) stop: AtomicBool,
+    pub stop: AtomicBool,
     /// To do one thing after the other, all at the first path.
-    pub(super) hurry: AtomicBool,
+    pub hurry: AtomicBool,
 }
 
 /// A client and its history.
-pub(super) struct Load {
+pub struct Load {
     client: Client,
     number: u64,
+    ground: &'static Ground,
+    clock: Clock,
+    folder: Option<PathBuf>,
     rng: Rng,
     puts: u64,
-    began: Instant,
     done: Vec<Done>,
 }
 
 impl Load {
-    /// Connects a client, which counts time from `began`.
-    pub(super) async fn connect(config: &Path, number: u64, seed: u64, began: Instant) -> Self {
-        let config = Config::load(config).expect("a valid configuration");
-        let password = config.password_file.as_ref().expect("it names one");
-        let password = Config::read_password(password).expect("a password");
-        let user = config.user.clone().expect("it names one");
-        let client = Client::connect(&config, Credentials::new(user, password)).await;
-        let client = client.expect("the nodes are up");
-        Self { client, number, rng: Rng::new(seed), puts: 0, began, done: Vec::new() }
+    /// A client that will do what follows from `seed`.
+    pub fn new(
+        client: Client,
+        number: u64,
+        seed: u64,
+        ground: &'static Ground,
+        clock: Clock,
+    ) -> Self {
+        let (rng, folder, done) = (Rng::new(seed), None, Vec::new());
+        Self { client, number, ground, clock, folder, rng, puts: 0, done }
+    }
+
+    /// Has it read into files of this folder, not into streams.
+    #[must_use]
+    pub fn reading_to(self, folder: PathBuf) -> Self {
+        Self { folder: Some(folder), ..self }
     }
 
     /// Does this and that until told to stop; returns what was done.
-    pub(super) async fn run(mut self, told: Arc<Told>) -> Vec<Done> {
+    pub async fn run(mut self, told: Arc<Told>) -> Vec<Done> {
         while !told.stop.load(Ordering::Relaxed) {
             let hurry = told.hurry.load(Ordering::Relaxed);
-            // The second three paths are in less demand.
-            let path = usize::try_from(self.rng.below(9)).expect("an index") % PATHS.len();
+            let paths = self.ground.paths.len();
+            let path = self.rng.index(paths + paths / 2) % paths;
             let path = if hurry { 0 } else { path };
             match self.rng.below(11) {
                 0..4 => self.put(path).await,
@@ -84,11 +98,11 @@ impl Load {
     }
 
     /// Reads every path once, and lists all; all of it has to succeed.
-    pub(super) async fn read_all(mut self) -> Vec<Done> {
+    pub async fn read_all(mut self) -> Vec<Done> {
         self.list().await;
         let listed = |done: &Done| done.effect != Effect::Failed;
         assert!(self.done.iter().all(listed), "the listing, after all faults");
-        for (path, name) in PATHS.iter().enumerate() {
+        for (path, name) in self.ground.paths.iter().enumerate() {
             let effect = self.get(path, true).await;
             assert!(matches!(effect, Effect::Read(_)), "{name}, after all faults: {effect:?}");
         }
@@ -105,10 +119,10 @@ impl Load {
         let number = self.number << 32 | self.puts;
         let mut options = PutOptions::default();
         options.metadata.insert(NOTE.to_owned(), number.to_string());
-        let bytes = content(number).into();
-        let put = self.client.put_bytes(file_path(path), bytes, options);
+        let bytes = content(number, self.ground.lengths).into();
+        let put = self.client.put_bytes(self.file_path(path), bytes, options);
         let patience = patience(&mut self.rng);
-        let started = self.began.elapsed();
+        let started = (self.clock)();
         let ended = tokio::time::timeout(patience, put).await;
         let effect = outcome_of_write(Some(number), ended.ok().map(|done| done.map(drop)));
         self.note(path, started, effect);
@@ -116,9 +130,9 @@ impl Load {
 
     async fn remove(&mut self, path: usize) {
         let options = GetOptions::default();
-        let remove = self.client.remove(file_path(path), &options.cancel);
+        let remove = self.client.remove(self.file_path(path), &options.cancel);
         let patience = patience(&mut self.rng);
-        let started = self.began.elapsed();
+        let started = (self.clock)();
         let ended = tokio::time::timeout(patience, remove).await;
         let effect = match ended {
             Ok(Err(Error::NotFound { .. })) => Effect::Read(None),
@@ -130,12 +144,16 @@ impl Load {
     async fn get(&mut self, path: usize, strict: bool) -> Effect {
         let verify = self.rng.below(2) == 0;
         let options = GetOptions { strict, verify, ..GetOptions::default() };
-        let sink = Sink::default();
-        let started = self.began.elapsed();
-        let got = self.client.get_stream(file_path(path), Box::new(sink.clone()), options).await;
-        let effect = match got {
-            Ok(report) if report.unconfirmed => Effect::ReadUnconfirmed(sink.recognize(&report)),
-            Ok(report) => Effect::Read(sink.recognize(&report)),
+        let started = (self.clock)();
+        let effect = match self.read(path, options).await {
+            Ok((report, bytes)) => {
+                let state = recognized(&report, &bytes, self.ground.lengths);
+                if report.unconfirmed {
+                    Effect::ReadUnconfirmed(state)
+                } else {
+                    Effect::Read(state)
+                }
+            }
             // Nothing says whether this one is confirmed, unless that was asked for.
             Err(Error::NotFound { unconfirmed: false, .. }) => Effect::Read(None),
             Err(Error::NotFound { .. }) => Effect::ReadUnconfirmed(None),
@@ -146,22 +164,35 @@ impl Load {
                 | Error::Unconfirmed { .. }
                 | Error::Replaced { .. },
             ) => Effect::Failed,
-            Err(error) => panic!("client {}: {}: {error:?}", self.number, PATHS[path]),
+            Err(error) => panic!("client {}: {}: {error:?}", self.number, self.ground.paths[path]),
         };
         self.note(path, started, effect);
         effect
     }
 
+    async fn read(&self, path: usize, options: GetOptions) -> Result<(GetReport, Vec<u8>), Error> {
+        let path = self.file_path(path);
+        if let Some(folder) = &self.folder {
+            let local = folder.join(format!("got-by-{}", self.number));
+            let report = self.client.get(path, &local, options).await?;
+            return Ok((report, fs::read(&local).expect("what was got")));
+        }
+        let sink = Sink::default();
+        let report = self.client.get_stream(path, Box::new(sink.clone()), options).await?;
+        Ok((report, sink.taken()))
+    }
+
     /// Lists everything: what is said of each path is a read of it, as good as a get's. What is
     /// missing may have been removed by one whom not enough nodes have heard: no listing tells.
     async fn list(&mut self) {
-        let started = self.began.elapsed();
+        let started = (self.clock)();
         let mut lister = self.client.list(Prefix::new("").expect("all there is"), true);
-        let mut effects = [Effect::ReadUnconfirmed(None); PATHS.len()];
+        let mut effects = vec![Effect::ReadUnconfirmed(None); self.ground.paths.len()];
         loop {
             match lister.next().await {
                 Ok(Some(listed)) => {
-                    let path = PATHS.iter().position(|path| *path == listed.path.as_str());
+                    let path =
+                        self.ground.paths.iter().position(|path| *path == listed.path.as_str());
                     let path = path.unwrap_or_else(|| panic!("nobody put {}", listed.path));
                     let manifest = listed.file.manifest.as_ref();
                     let manifest = manifest.expect("the listing is a full one");
@@ -177,15 +208,19 @@ impl Load {
             }
         }
         if lister.taking_part() < 2 {
-            effects = [Effect::Failed; PATHS.len()];
+            effects.fill(Effect::Failed);
         }
         for (path, effect) in effects.into_iter().enumerate() {
             self.note(path, started, effect);
         }
     }
 
+    fn file_path(&self, path: usize) -> FilePath {
+        FilePath::new(self.ground.paths[path]).expect("a valid path")
+    }
+
     fn note(&mut self, path: usize, started: Duration, effect: Effect) {
-        let ended = self.began.elapsed();
+        let ended = (self.clock)();
         self.done.push(Done { path, client: self.number, started, ended, effect });
     }
 }
@@ -208,13 +243,16 @@ fn outcome_of_write(state: State, ended: Option<Result<(), Error>>) -> Effect {
     }
 }
 
-fn file_path(path: usize) -> FilePath {
-    FilePath::new(PATHS[path]).expect("a valid path")
-}
-
 /// Which put a manifest is of.
 fn number_of(manifest: &Manifest) -> u64 {
     manifest.metadata()[NOTE].parse().expect("a number was noted")
+}
+
+/// The put whose bytes these are, exactly.
+fn recognized(report: &GetReport, bytes: &[u8], lengths: &[usize]) -> State {
+    let number = number_of(&report.manifest);
+    assert!(*bytes == content(number, lengths), "{} bytes are not those of {number}", bytes.len());
+    Some(number)
 }
 
 /// Where the bytes of a get go.
@@ -222,12 +260,8 @@ fn number_of(manifest: &Manifest) -> u64 {
 struct Sink(Arc<Mutex<Vec<u8>>>);
 
 impl Sink {
-    /// The put whose bytes these are, exactly.
-    fn recognize(&self, report: &GetReport) -> State {
-        let number = number_of(&report.manifest);
-        let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        assert!(*bytes == content(number), "{} bytes are not those of {number}", bytes.len());
-        Some(number)
+    fn taken(&self) -> Vec<u8> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

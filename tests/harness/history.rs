@@ -9,11 +9,11 @@ use std::fmt;
 use std::time::Duration;
 
 /// What a path holds: the content of this put, or nothing.
-pub(super) type State = Option<u64>;
+pub type State = Option<u64>;
 
 /// What is known of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Effect {
+pub enum Effect {
     /// It wrote.
     Wrote(State),
     /// It may have written, or may do so yet.
@@ -30,21 +30,48 @@ pub(super) enum Effect {
 
 /// One operation.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Done {
+pub struct Done {
     /// Which path.
-    pub(super) path: usize,
+    pub path: usize,
     /// Whose it was.
-    pub(super) client: u64,
+    pub client: u64,
     /// When it was called, since some moment.
-    pub(super) started: Duration,
+    pub started: Duration,
     /// When it returned, since the same moment.
-    pub(super) ended: Duration,
+    pub ended: Duration,
     /// What came of it.
-    pub(super) effect: Effect,
+    pub effect: Effect,
+}
+
+/// Requires that the operations on each of these paths, in any order, have an explanation.
+pub fn require(paths: &[&str], done: &[Done]) {
+    let mut wrong = Vec::new();
+    for (path, name) in paths.iter().enumerate() {
+        let of_path: Vec<Done> = done.iter().filter(|done| done.path == path).copied().collect();
+        if let Err(why) = judge(&of_path) {
+            wrong.push(format!("{name}: {why}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// How much of what was done, to see that it was something.
+pub fn summary(done: &[Done]) -> String {
+    let count = |is: fn(&Effect) -> bool| done.iter().filter(|done| is(&done.effect)).count();
+    format!(
+        "{} operations: {} writes, {} refused, {} unknown; {} reads, {} unconfirmed, {} failed",
+        done.len(),
+        count(|effect| matches!(effect, Effect::Wrote(_))),
+        count(|effect| matches!(effect, Effect::DidNotWrite(_))),
+        count(|effect| matches!(effect, Effect::MayWrite(_))),
+        count(|effect| matches!(effect, Effect::Read(_))),
+        count(|effect| matches!(effect, Effect::ReadUnconfirmed(_))),
+        count(|effect| matches!(effect, Effect::Failed)),
+    )
 }
 
 /// Says what is wrong with the operations on one path, in any order.
-pub(super) fn judge(operations: &[Done]) -> Result<(), String> {
+fn judge(operations: &[Done]) -> Result<(), String> {
     let mut sorted = operations.to_vec();
     sorted.sort_by_key(|done| done.started);
     for read in &sorted {
