@@ -2,7 +2,7 @@
 //!
 //! A [`Cluster`] is a directory with the files of a development cluster and up to four `dfsd`
 //! processes on free ports; [`Ctl`] runs `dfsctl` against it with a hard deadline. A [`Proxy`]
-//! between the two loses connections at a chosen byte, and [`NodeApi`] speaks to a node without
+//! between the two loses connections at a chosen byte, an [`older::Older`] makes a node an older one, and [`NodeApi`] speaks to a node without
 //! `dfsctl`; a [`mount::Mount`] is a file system of its own, and [`faults::Faults`] make a
 //! node's calls of the system fail. All of them clean up when dropped, also while a test panics,
 //! and a cluster then prints the ends of its nodes' logs.
@@ -29,6 +29,8 @@ pub mod ctl;
 mod frames;
 
 pub mod proxy;
+
+pub mod older;
 
 pub mod api;
 
