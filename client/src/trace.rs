@@ -3,6 +3,9 @@
 //!
 //! Requests of several operations that share a round trip go under the name of the first.
 
+#[cfg(feature = "otlp")]
+mod otlp;
+
 use std::future::Future;
 use std::sync::Arc;
 
@@ -35,7 +38,15 @@ pub(crate) fn current() -> Option<Name> {
 
 /// Runs an operation under a new name, or as a part of the one that it is in.
 pub(crate) async fn operation<F: Future>(work: F) -> F::Output {
-    under(current().unwrap_or_else(Name::new), work).await
+    match current() {
+        Some(name) => under(name, work).await,
+        None => {
+            let name = Name::new();
+            #[cfg(feature = "otlp")]
+            let work = otlp::told(name.clone(), work);
+            under(name, work).await
+        }
+    }
 }
 
 /// Runs `work` under a name.

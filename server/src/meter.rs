@@ -9,7 +9,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
-use dfs_proto::wire::status::{Reason, with_request_id};
+use dfs_proto::placement::NodeId;
+use dfs_proto::wire::status::{Reason, code_name, complete};
 use http::{HeaderMap, HeaderName, Request, Response};
 use hyper::body::{Body, Frame, SizeHint};
 use tonic::{Code, Status};
@@ -61,13 +62,13 @@ fn method(path: &str) -> &'static str {
 
 /// Wraps a server's services into [`Metered`].
 #[derive(Clone, Copy)]
-pub(crate) struct MeterLayer;
+pub(crate) struct MeterLayer(pub(crate) NodeId);
 
 impl<S> Layer<S> for MeterLayer {
     type Service = Metered<S>;
 
     fn layer(&self, inner: S) -> Metered<S> {
-        Metered { inner }
+        Metered { inner, node: self.0 }
     }
 }
 
@@ -75,6 +76,8 @@ impl<S> Layer<S> for MeterLayer {
 #[derive(Clone)]
 pub(crate) struct Metered<S> {
     inner: S,
+    /// Which one this is.
+    node: NodeId,
 }
 
 type Pending<R, E> = Pin<Box<dyn Future<Output = Result<Response<Answer<R>>, E>> + Send>>;
@@ -100,15 +103,17 @@ where
         let method = method(request.uri().path());
         let id = RequestId::of(request.headers());
         let span = tracing::info_span!("request", method, id = id.as_str());
+        #[cfg(feature = "otlp")]
+        crate::telemetry::traces::link(&span, request.headers(), &crate::request_id::HEADER);
         let meter = RequestMeter::start(method);
         let received = meter.received();
         let request = request.map(|inner| tonic::body::Body::new(Received { inner, received }));
         let answering = span.in_scope(|| self.inner.call(request));
-        let ended = span.clone();
+        let (node, ended) = (self.node, span.clone());
         let answering = id.clone().scope(answering);
         let answered = async move {
             let (mut head, body) = answering.await?.into_parts();
-            let open = Open { method, meter, id, span: ended };
+            let open = Open { method, node, meter, id, span: ended };
             let open = if head.headers.contains_key(GRPC_STATUS) {
                 // An error, and nothing follows.
                 open.end(&mut head.headers);
@@ -198,28 +203,31 @@ impl<R: Body + Unpin> Body for Answer<R> {
 /// A request whose answer is not at its end.
 struct Open {
     method: &'static str,
+    node: NodeId,
     meter: RequestMeter,
     id: RequestId,
     span: tracing::Span,
 }
 
 impl Open {
-    /// Ends the request with the status in `trailers`; an error gets the request's name.
+    /// Ends the request with the status in `trailers`; an error gets the names of the request and
+    /// of the node.
     fn end(mut self, trailers: &mut HeaderMap) {
         let Some(status) = Status::from_header_map(trailers) else { return };
+        if status.code() == Code::Ok {
+            return self.meter.set_code(code_name(Code::Ok));
+        }
+        let status = complete(&status, self.node, self.id.as_str());
         let code = status.code();
         self.meter.set_code(code_name(code));
-        if code == Code::Ok {
-            return;
-        }
         let reason = Reason::of(&status);
         let name = reason.map(Reason::name);
         self.span.in_scope(|| tracing::debug!(code = ?code, reason = name, "ended in an error"));
         if let Some(reason) = reason {
             count(reason, self.method);
         }
-        // What cannot be a header stays without the name; it never was one.
-        let _ = with_request_id(&status, self.id.as_str()).add_header(trailers);
+        // What cannot be a header stays as it was; it never was one.
+        let _ = status.add_header(trailers);
     }
 }
 
@@ -235,7 +243,7 @@ fn count(reason: Reason, method: &str) {
         Reason::NotAllowed if method.starts_with("PeerService") => {
             auth_failed(AuthFailure::PeerSecret);
         }
-        Reason::NotAllowed => auth_failed(AuthFailure::Forbidden),
+        Reason::NotAllowed | Reason::UnknownMethod => auth_failed(AuthFailure::Forbidden),
         Reason::DiskFull => limit_hit(Limit::Disk),
         Reason::QuotaExceeded => limit_hit(Limit::Quota),
         Reason::Overloaded if method.ends_with("Repair") => limit_hit(Limit::Repairs),
@@ -262,30 +270,10 @@ fn count(reason: Reason, method: &str) {
         | Reason::Poisoned
         | Reason::TooFewNodes
         | Reason::WrongNode
+        | Reason::MessageTooLarge
+        | Reason::MessageMalformed
+        | Reason::RequestTimeout
         | Reason::Internal => {}
-    }
-}
-
-/// The name of a status code as gRPC spells it.
-const fn code_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }
 

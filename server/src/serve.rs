@@ -14,7 +14,8 @@ use dfs_proto::wire::network::Network;
 use dfs_proto::wire::pb::dfs_service_server::DfsServiceServer;
 use dfs_proto::wire::pb::peer_service_server::PeerServiceServer;
 use dfs_proto::wire::{
-    CONNECTION_WINDOW_BYTES, MAX_FRAME_BYTES, MAX_MESSAGE_BYTES, STREAM_WINDOW_BYTES, pb,
+    CONNECTION_WINDOW_BYTES, ERROR_DESCRIPTOR_SET, MAX_FRAME_BYTES, MAX_MESSAGE_BYTES,
+    STREAM_WINDOW_BYTES, pb,
 };
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -42,6 +43,7 @@ use crate::peers::Peers;
 use crate::peers::dial::Dial;
 use crate::peers::hello::{self, StaleDisk};
 use crate::poison::Poison;
+use crate::rpc::readers::Readers;
 use crate::rpc::whole::WholeLayer;
 use crate::rpc::{Api, PeerApi};
 use crate::tls::TlsError;
@@ -252,6 +254,7 @@ pub(crate) async fn serve<L: Line>(
         node: Arc::clone(&node),
         healer: Arc::clone(&healer),
         auth: Arc::clone(&auth),
+        readers: Readers::new(config.limits.slow_reads_per_user, config.limits.slow_reads),
         put_idle: config.limits.put_idle,
         stop: cut_off.clone(),
     };
@@ -282,7 +285,7 @@ pub(crate) async fn serve<L: Line>(
         handshake_time: config.limits.handshake_time,
     };
     let server = builder(&config.limits)
-        .layer(MeterLayer)
+        .layer(MeterLayer(identity.node))
         .layer(AuthLayer(auth))
         .layer(CallsLayer)
         .layer(WholeLayer)
@@ -388,6 +391,7 @@ macro_rules! reflection {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(pb::FILE_DESCRIPTOR_SET)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(ERROR_DESCRIPTOR_SET)
                 .$build()
                 .map_err(|_| ServeError::System("reflection of its own descriptors"))
         }

@@ -152,7 +152,7 @@ fn pages_of_a_listing_follow_each_other() {
 }
 
 /// Stores one chunk of noise directly, perhaps with a lie in it.
-async fn put_chunk(
+pub(crate) async fn put_chunk(
     api: &mut NodeApi,
     path: &str,
     change: impl Fn(&mut pb::ChunkHeader, &mut pb::Block),

@@ -1,5 +1,6 @@
 //! Attacks from the network on one node: it stays up, its memory keeps within bounds, and an
-//! honest client is served meanwhile. `DFS_CONNECTIONS` sets how many connections are tried.
+//! honest client is served meanwhile. `DFS_CONNECTIONS` sets how many connections are tried, and
+//! `DFS_TIMES` how often the honest client puts and gets, for the table in `SECURITY.md`.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -14,6 +15,7 @@ use harness::{Cluster, Rng, wait};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinHandle;
 use tonic::Code;
 
 use crate::PROGRAMS;
@@ -51,6 +53,9 @@ impl Seen {
     /// Puts and gets a file so often; every time has to work.
     fn by_honest_client(cluster: &Cluster, times: usize) -> Self {
         let mut seen = Self::default();
+        let times = std::env::var("DFS_TIMES")
+            .ok()
+            .map_or(times, |set| set.parse().expect("DFS_TIMES is a number"));
         for number in 0..times {
             let content = noise(number as u64, 100_000);
             let started = Instant::now();
@@ -68,9 +73,13 @@ impl Seen {
 
     fn tell(&self, when: &str) {
         let median = self.times[self.times.len() / 2];
+        let ninety_nine = self.times[(self.times.len() * 99).div_ceil(100) - 1];
         let most = self.times[self.times.len() - 1];
-        let left_out = self.left_out;
-        eprintln!("{when}: put and get {median:?}, at most {most:?}, node left out {left_out}");
+        let (times, left_out) = (self.times.len(), self.left_out);
+        eprintln!(
+            "{when}: {times} times put and get, p50 {median:?}, p99 {ninety_nine:?}, at most \
+             {most:?}, node left out {left_out}"
+        );
     }
 }
 
@@ -280,6 +289,102 @@ fn floods_of_calls_and_bad_frames_keep_nobody_out() {
     eprintln!("peak memory {} MiB", memory >> 10);
     assert!(memory < MAX_MEMORY_KIB, "{memory} KiB");
     cluster.ctl(["list"]).ok().does_not_say("left out");
+}
+
+type Answered = Result<tonic::Response<tonic::Streaming<pb::GetChunksResponse>>, tonic::Status>;
+
+/// Opens many streams on a few connections and takes nothing of them; returns how many ended.
+async fn read_nothing(cluster: &Cluster, upload: &[u8], chunk: u32, done: &AtomicBool) -> usize {
+    let mut streams = Vec::new();
+    for _ in 0..4 {
+        let mut api = cluster.api_as("mallory", TARGET).await;
+        for _ in 0..100 {
+            let source = pb::UploadSource {
+                path: "large".to_owned(),
+                upload_id: upload.to_vec(),
+                ranges: vec![pb::BlockRange { chunk, ..Default::default() }],
+            };
+            let request = pb::GetChunksRequest {
+                source: Some(pb::get_chunks_request::Source::ByUpload(source)),
+            };
+            let call = api.client.clone();
+            streams.push(tokio::spawn(async move {
+                let mut call = call;
+                call.get_chunks(request).await
+            }));
+        }
+        // The connection stays.
+        api.stat("large").await;
+    }
+    let started = Instant::now();
+    while !done.load(Ordering::Relaxed) && started.elapsed() < LONG {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let ends = streams.into_iter().map(|stream| tokio::spawn(has_ended(stream)));
+    let mut ended = 0;
+    for end in ends.collect::<Vec<_>>() {
+        ended += usize::from(end.await.expect("no panic"));
+    }
+    ended
+}
+
+/// Whether a stream was ended by the node, and not for another reason than that nobody read it.
+async fn has_ended(stream: JoinHandle<Answered>) -> bool {
+    if !stream.is_finished() {
+        stream.abort();
+        return false;
+    }
+    let Ok(Ok(answer)) = stream.await else { return true };
+    // What had been taken in before, and then why there is no more.
+    let mut messages = answer.into_inner();
+    let last = async {
+        loop {
+            match messages.message().await {
+                Ok(Some(_)) => {}
+                Ok(None) => return false,
+                Err(status) => {
+                    // Or its whole connection, later.
+                    let why = Reason::of(&status);
+                    assert!(matches!(why, Some(Reason::StreamIdle) | None), "{status}");
+                    return true;
+                }
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), last).await.unwrap_or(false)
+}
+
+#[test]
+fn readers_that_take_nothing_keep_nobody_out() {
+    let cluster = Cluster::written(PROGRAMS);
+    cluster.add_user("mallory");
+    let cluster = cluster.started();
+    cluster.file("large", noise(5, 40 << 20));
+    cluster.dfsctl_as("mallory").args(["put", "large"]).run().ok();
+    Seen::by_honest_client(&cluster, 5).tell("before");
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let reading = scope.spawn(|| {
+            block_on(async {
+                let mut api = cluster.api_as("mallory", TARGET).await;
+                let record = api.stat("large").await.current.expect("it was put");
+                let chunk = (1..=4).find(|chunk| record.have & 1 << (chunk - 1) != 0);
+                read_nothing(&cluster, &record.upload_id, chunk.expect("one"), &done).await
+            })
+        });
+        let seen = Seen::by_honest_client(&cluster, 10);
+        seen.tell("400 streams of which nothing is read");
+        // Not even he himself is kept out.
+        let get = cluster.dfsctl_as("mallory").args(["get", "large", "-"]).run().ok();
+        assert!(get.stdout == noise(5, 40 << 20));
+        done.store(true, Ordering::Relaxed);
+        let ended = reading.join().expect("no panic");
+        eprintln!("{ended} of the streams were ended");
+        assert!(ended > 0);
+    });
+    let memory = peak_memory(&cluster);
+    eprintln!("peak memory {} MiB", memory >> 10);
+    assert!(memory < MAX_MEMORY_KIB, "{memory} KiB");
 }
 
 #[test]

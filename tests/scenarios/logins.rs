@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use harness::admin::get;
 use harness::cluster::{NODES, USER};
 use harness::{Cluster, wait};
 
@@ -167,6 +168,21 @@ fn it_is_written_down_who_did_what_and_never_a_secret() {
     let kept = std::fs::read_to_string(file).expect("tokens are kept");
     let tokens: Vec<&str> = kept.lines().filter_map(|l| l.trim().strip_prefix("token: ")).collect();
     assert_eq!(tokens.len(), 4, "{kept}");
+    // Nor is one in what is kept beside the tokens, shown, or said by a client that talks much.
+    let secrets: Vec<&str> = tokens.iter().copied().chain([canary, &*password]).collect();
+    assert!(!kept.contains(&*password) && !kept.contains(canary), "{kept}");
+    let talk =
+        |ctl: harness::ctl::Ctl| ctl.args(["--verbose", "list"]).env("DFS_LOG", "trace").run();
+    let mut said = vec![
+        talk(cluster.dfsctl()).to_string(),
+        talk(cluster.dfsctl().env("DFS_PASSWORD", canary).arg("--no-token-cache")).to_string(),
+    ];
+    for path in ["/", "/status.json", "/metrics", "/nothing"] {
+        said.push(get(cluster.admin_address(1), path).body);
+    }
+    for (text, secret) in said.iter().flat_map(|text| secrets.iter().map(move |s| (text, s))) {
+        assert!(!text.contains(secret), "{secret} is in {text}");
+    }
     cluster.ctl(["logout"]).ok();
     for node in NODES {
         let audit = cluster.dir().join(format!("audit{node}.log"));

@@ -7,10 +7,10 @@
 //! become whole again ([`healing`]), disks that are replaced ([`rejoining`]) or
 //! only read ([`recovery`]), nodes that neither
 //! answer nor refuse ([`stalls`]), clients in each other's way or gone ([`races`], [`interruptions`],
-//! [`resumption`], [`crowd`]), who may do what
-//! ([`accounts`], [`logins`], [`api`], [`paths`], [`configuration`], [`settings`], [`encryption`],
-//! [`attacks`]), what an operator sees ([`seeing`], [`admin`]), and what it costs ([`memory`],
-//! [`costs`]).
+//! [`resumption`], [`crowd`]), other versions ([`skew`]), who may do what
+//! ([`accounts`], [`logins`], [`api`], [`errors`], [`paths`], [`configuration`], [`settings`],
+//! [`encryption`], [`attacks`]), what an operator sees ([`seeing`], [`admin`]), and what it costs
+//! ([`memory`], [`costs`]).
 //! [`tidy`] reads the sources.
 
 mod placement;
@@ -53,6 +53,8 @@ mod resumption;
 
 mod crowd;
 
+mod skew;
+
 mod accounts;
 
 mod logins;
@@ -60,6 +62,8 @@ mod logins;
 mod quotas;
 
 mod api;
+
+mod errors;
 
 mod paths;
 
@@ -74,6 +78,9 @@ mod expiry;
 mod attacks;
 
 mod seeing;
+
+#[cfg(feature = "otlp")]
+mod traces;
 
 mod admin;
 

@@ -7,6 +7,8 @@ pub mod status;
 
 pub mod frames;
 
+pub mod trace;
+
 pub mod upload;
 
 pub mod network;
@@ -23,6 +25,9 @@ pub mod pb {
     pub const FILE_DESCRIPTOR_SET: &[u8] =
         include_bytes!(concat!(env!("OUT_DIR"), "/dfs_descriptor.bin"));
 }
+
+/// The encoded descriptors of `google.rpc`'s error details, so that tools can show them.
+pub const ERROR_DESCRIPTOR_SET: &[u8] = tonic_types::pb::FILE_DESCRIPTOR_SET;
 
 /// Largest message either side takes: a block and its frame, or a full page.
 pub const MAX_MESSAGE_BYTES: usize = 4 << 20;

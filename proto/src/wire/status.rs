@@ -1,4 +1,7 @@
-//! The table of errors: a reason, its gRPC code, and back.
+//! The table of errors: a reason, its gRPC code, and back. [`complete`] adds what a node says of all
+//! of them.
+
+mod complete;
 
 use std::collections::HashMap;
 
@@ -8,6 +11,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 use crate::protocol::{NodeRef, Refused};
 use crate::wire::convert::Malformed;
 use crate::wire::pb;
+pub use complete::{code_name, complete};
 
 /// `ErrorInfo.domain` of every error.
 pub const DOMAIN: &str = "dfs.v1";
@@ -16,7 +20,7 @@ pub const DOMAIN: &str = "dfs.v1";
 pub const INVALID_CREDENTIALS: &str = "Invalid Username/Password. Please try again.";
 
 macro_rules! reasons {
-    ($($(#[doc = $doc:literal])+ $variant:ident = $text:literal, $code:ident;)+) => {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $text:literal, $code:ident, $next:literal;)+) => {
         /// Why a request failed. The text goes into `ErrorInfo.reason`.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Reason {
@@ -36,70 +40,116 @@ macro_rules! reasons {
             pub const fn code(self) -> Code {
                 match self { $(Self::$variant => Code::$code),+ }
             }
+
+            /// What a client does about it, as `docs/protocol.md` has it.
+            pub const fn next(self) -> &'static str {
+                match self { $(Self::$variant => $next),+ }
+            }
         }
     };
 }
 
 reasons! {
     /// User and password do not match.
-    InvalidCredentials = "INVALID_CREDENTIALS", Unauthenticated;
+    InvalidCredentials = "INVALID_CREDENTIALS", Unauthenticated,
+        "ask the user";
     /// No bearer token came with the request.
-    TokenMissing = "TOKEN_MISSING", Unauthenticated;
+    TokenMissing = "TOKEN_MISSING", Unauthenticated,
+        "send `authorization: Bearer TOKEN`";
     /// The token is unknown here or its time is over: authenticate again.
-    TokenExpired = "TOKEN_EXPIRED", Unauthenticated;
+    TokenExpired = "TOKEN_EXPIRED", Unauthenticated,
+        "log in on this node, repeat once";
     /// This caller may not call this method.
-    NotAllowed = "NOT_ALLOWED", PermissionDenied;
+    NotAllowed = "NOT_ALLOWED", PermissionDenied,
+        "not for this caller: a user's token is not a node's secret, and some of Repair is for administrators";
     /// A path, prefix or user name is not valid.
-    InvalidFileName = "INVALID_FILE_NAME", InvalidArgument;
+    InvalidFileName = "INVALID_FILE_NAME", InvalidArgument,
+        "the path or prefix is not valid; `BadRequest` names the field";
     /// Another field is missing or out of its range.
-    InvalidArgument = "INVALID_ARGUMENT", InvalidArgument;
+    InvalidArgument = "INVALID_ARGUMENT", InvalidArgument,
+        "a mistake of the client; `BadRequest` names the field";
     /// The data does not match its checksum or its manifest.
-    ChecksumMismatch = "CHECKSUM_MISMATCH", InvalidArgument;
+    ChecksumMismatch = "CHECKSUM_MISMATCH", InvalidArgument,
+        "a block's number, length or CRC32C, or its chunk's, is not what the manifest says";
     /// The node holds no such chunk.
-    ChunkNotFound = "CHUNK_NOT_FOUND", NotFound;
+    ChunkNotFound = "CHUNK_NOT_FOUND", NotFound,
+        "this node has no such chunk: ask another one";
     /// The chunk on the node's disk is bad.
-    ChunkCorrupt = "CHUNK_CORRUPT", DataLoss;
+    ChunkCorrupt = "CHUNK_CORRUPT", DataLoss,
+        "this node's copy is bad: ask another one";
     /// The disk is full.
-    DiskFull = "DISK_FULL", ResourceExhausted;
+    DiskFull = "DISK_FULL", ResourceExhausted,
+        "this node takes no data: it has failed for this PUT";
     /// It would take the user over a quota: `limit` is bytes, files or staged, `used`, `needed`
     /// and `allowed` are bytes or files.
-    QuotaExceeded = "QUOTA_EXCEEDED", ResourceExhausted;
+    QuotaExceeded = "QUOTA_EXCEEDED", ResourceExhausted,
+        "the user is over a quota: the PUT has failed, nothing happened; do not spill";
     /// Too many logins wait already, or have failed; or too many calls on one connection.
-    Overloaded = "OVERLOADED", ResourceExhausted;
+    Overloaded = "OVERLOADED", ResourceExhausted,
+        "too many wait already, or logins have failed: again after `RetryInfo`";
     /// Nothing came on a stream for too long.
-    StreamIdle = "STREAM_IDLE", DeadlineExceeded;
+    StreamIdle = "STREAM_IDLE", DeadlineExceeded,
+        "nothing came for 30 s, or too little was taken: begin again where it ended";
     /// The node is about to stop.
-    ShuttingDown = "SHUTTING_DOWN", Unavailable;
+    ShuttingDown = "SHUTTING_DOWN", Unavailable,
+        "the node is about to stop";
     /// The node's disk was replaced and it may not take part yet.
-    NodeRejoining = "NODE_REJOINING", Unavailable;
+    NodeRejoining = "NODE_REJOINING", Unavailable,
+        "the node's disk was replaced: it has failed for now";
     /// The blocks that a chunk should go on after are not here.
-    NotStaged = "NOT_STAGED", FailedPrecondition;
+    NotStaged = "NOT_STAGED", FailedPrecondition,
+        "the blocks before `first_block` are not there: QueryUpload";
     /// The tag is more than a minute ahead of the node's clock.
-    FutureTag = "FUTURE_TAG", FailedPrecondition;
+    FutureTag = "FUTURE_TAG", FailedPrecondition,
+        "the tag is more than 60 s ahead of the node's clock";
     /// The upload was fenced.
-    UploadFenced = "UPLOAD_FENCED", FailedPrecondition;
+    UploadFenced = "UPLOAD_FENCED", FailedPrecondition,
+        "the upload was given up: begin again with a new one";
     /// The upload is not fenced, so it may not be dropped.
-    UploadNotFenced = "UPLOAD_NOT_FENCED", FailedPrecondition;
+    UploadNotFenced = "UPLOAD_NOT_FENCED", FailedPrecondition,
+        "Drop needs a Fence before it";
     /// The upload is not prepared on enough nodes, or not on this one.
-    NotPrepared = "NOT_PREPARED", FailedPrecondition;
+    NotPrepared = "NOT_PREPARED", FailedPrecondition,
+        "the Commit names fewer than three sources, or this node has no data of it";
     /// The upload or the tag belongs to another version.
-    TagConflict = "TAG_CONFLICT", AlreadyExists;
+    TagConflict = "TAG_CONFLICT", AlreadyExists,
+        "an upload has one tag ever, and a tag one upload";
     /// The upload is not committed on this node, so nothing is copied for it.
-    NotCommitted = "NOT_COMMITTED", FailedPrecondition;
+    NotCommitted = "NOT_COMMITTED", FailedPrecondition,
+        "among nodes only";
     /// The version is not current and confirmed on this node.
-    NotCurrent = "NOT_CURRENT", FailedPrecondition;
+    NotCurrent = "NOT_CURRENT", FailedPrecondition,
+        "among nodes only";
     /// The node is a home of these chunks and does not give them up.
-    ChunksAtHome = "CHUNKS_AT_HOME", FailedPrecondition;
+    ChunksAtHome = "CHUNKS_AT_HOME", FailedPrecondition,
+        "among nodes only";
     /// A node that the request rests on has lost its disk.
-    PrepareLost = "PREPARE_LOST", Aborted;
+    PrepareLost = "PREPARE_LOST", Aborted,
+        "`other_incarnation` says which node lost its disk: see PUT, 4";
     /// The node's disk failed; it takes nothing any more.
-    Poisoned = "POISONED", Unavailable;
+    Poisoned = "POISONED", Unavailable,
+        "the node's disk failed: it has failed";
     /// Too few of the other nodes answered.
-    TooFewNodes = "TOO_FEW_NODES", Unavailable;
+    TooFewNodes = "TOO_FEW_NODES", Unavailable,
+        "a Repair that reaches too few of the others";
     /// The node has another position, or belongs to another cluster.
-    WrongNode = "WRONG_NODE", FailedPrecondition;
+    WrongNode = "WRONG_NODE", FailedPrecondition,
+        "another position or cluster: the configuration is wrong";
+    /// There is no such method here.
+    UnknownMethod = "UNKNOWN_METHOD", Unimplemented,
+        "a mistake, or a node that is older than its client: do without";
+    /// A message is longer than is taken.
+    MessageTooLarge = "MESSAGE_TOO_LARGE", OutOfRange,
+        "4 MiB are taken, 16 KiB of Authenticate: send less";
+    /// A message is none of its method.
+    MessageMalformed = "MESSAGE_MALFORMED", InvalidArgument,
+        "the bytes are no message of this method: a mistake of the client";
+    /// The node was too slow to answer.
+    RequestTimeout = "REQUEST_TIMEOUT", DeadlineExceeded,
+        "the node was too slow: again, or ask another one";
     /// A fault in the node.
-    Internal = "INTERNAL", Internal;
+    Internal = "INTERNAL", Internal,
+        "a fault in the node, which its log explains";
 }
 
 impl Reason {
@@ -131,14 +181,6 @@ impl Reason {
     pub fn refusal(self, message: impl Into<String>) -> pb::Refusal {
         pb::Refusal { reason: self.name().to_owned(), message: message.into() }
     }
-}
-
-/// The same status, which names the request it answers as well.
-pub fn with_request_id(status: &Status, id: &str) -> Status {
-    let mut details = status.get_error_details();
-    details.set_request_info(id, "");
-    let (code, message) = (status.code(), status.message());
-    Status::with_error_details_and_metadata(code, message, details, status.metadata().clone())
 }
 
 /// The name of the request that a status answers, if it says so.
@@ -208,21 +250,6 @@ mod tests {
             assert_eq!(status.message(), "because");
         }
         assert_eq!(Reason::of(&Status::internal("other")), None);
-    }
-
-    #[test]
-    fn an_error_names_its_request_beside_its_one_reason() {
-        let facts = [("chunk", "3".to_owned())];
-        let status = Reason::ChunkCorrupt.status_with("bad", &facts);
-        assert_eq!(request_id(&status), None);
-        let status = with_request_id(&with_request_id(&status, "a"), "r-1");
-        assert_eq!(request_id(&status).as_deref(), Some("r-1"));
-        assert_eq!(Reason::of(&status), Some(Reason::ChunkCorrupt));
-        assert_eq!((status.code(), status.message()), (Code::DataLoss, "bad"));
-        let details = status.get_error_details_vec();
-        assert_eq!(details.len(), 2, "{details:?}");
-        let info = status.get_details_error_info().unwrap();
-        assert_eq!(info.metadata.get("chunk").map(String::as_str), Some("3"));
     }
 
     #[test]

@@ -137,7 +137,7 @@ impl Auth {
                     Err(Reason::NotAllowed.status("the secret of another cluster"))
                 }
             }
-            Access::Nobody => Err(Reason::NotAllowed.status("no such method")),
+            Access::Nobody => Err(Reason::UnknownMethod.status("no such method here")),
         }
     }
 }

@@ -30,9 +30,13 @@ pub(super) fn start(format: LogFormat) {
         LogFormat::Text => logs.with_target(false).with_ansi(stderr().is_terminal()).boxed(),
         LogFormat::Json => logs.json().flatten_event(true).boxed(),
     };
-    tracing_subscriber::registry()
+    let registry = tracing_subscriber::registry()
         .with(logs.with_filter(filter))
         // Sees every warning, whatever is logged.
-        .with(RecentLayer.with_filter(LevelFilter::WARN))
-        .init();
+        .with(RecentLayer.with_filter(LevelFilter::WARN));
+    #[cfg(feature = "otlp")]
+    let registry = registry.with(crate::telemetry::traces::layer().and_then(|layer| {
+        layer.inspect_err(|error| super::tell(format_args!("dfsd: {error}"))).ok()
+    }));
+    registry.init();
 }

@@ -15,6 +15,8 @@ const KNOWN: &[&str] = &[
     "first_call",
     "keepalive",
     "put_idle",
+    "slow_reads",
+    "slow_reads_per_user",
 ];
 
 /// How much others may ask of a node. Each default says for whom it is enough.
@@ -38,6 +40,10 @@ pub(crate) struct LimitSettings {
     pub(crate) keepalive: Duration,
     /// How long the next message of a PutChunk may take: 1 MiB at 35 kB/s.
     pub(crate) put_idle: Duration,
+    /// Reads of which the client takes nothing; each keeps up to 5 MiB waiting.
+    pub(crate) slow_reads: usize,
+    /// The same of one user: downloads that he has paused.
+    pub(crate) slow_reads_per_user: usize,
 }
 
 impl Default for LimitSettings {
@@ -51,6 +57,8 @@ impl Default for LimitSettings {
             first_call: Duration::from_secs(10),
             keepalive: Duration::from_secs(20),
             put_idle: Duration::from_secs(30),
+            slow_reads: 96,
+            slow_reads_per_user: 32,
         }
     }
 }
@@ -75,6 +83,8 @@ impl Checker<'_> {
         let connections = count("connections", usual.connections);
         let per_address = count("connections_per_address", usual.connections_per_address);
         let handshakes = count("handshakes", usual.handshakes);
+        let slow_reads = count("slow_reads", usual.slow_reads);
+        let slow_reads_per_user = count("slow_reads_per_user", usual.slow_reads_per_user);
         let streams = count("streams", usual.streams.try_into().ok()?);
         Some(LimitSettings {
             connections: connections?,
@@ -85,6 +95,8 @@ impl Checker<'_> {
             first_call: first_call?,
             keepalive: keepalive?,
             put_idle: put_idle?,
+            slow_reads: slow_reads?,
+            slow_reads_per_user: slow_reads_per_user?,
         })
     }
 }

@@ -228,7 +228,8 @@ impl Caller {
         self.0.stage.fetch_max(stage as u8, Ordering::Relaxed);
     }
 
-    fn close(&self) {
+    /// Closes the connection, with all calls on it.
+    pub(crate) fn close(&self) {
         self.0.closed.store(true, Ordering::Release);
         self.0.waker.wake();
     }

@@ -1,6 +1,8 @@
 //! `GetChunks`: a tracked task reads and sends, a few blocks ahead of the client.
 
-use std::sync::Arc;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use dfs_proto::chunk::{ChunkId, ChunkSet};
@@ -14,12 +16,14 @@ use dfs_proto::wire::pb::get_chunks_request::Source;
 use dfs_proto::wire::pb::get_chunks_response;
 use dfs_proto::wire::status::Reason;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::timeout;
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
+use super::readers::Reader;
 use super::{Api, answer, status};
+use crate::connections::Caller;
 use crate::node::Node;
 use crate::node::fetch::{Block, FetchError};
 use crate::request_id::carried;
@@ -34,16 +38,37 @@ const MAX_RANGES: usize = 16;
 /// pause the pipe that the data goes to.
 const MAX_STALL: Duration = Duration::from_secs(600);
 
-type Stream<M> = ReceiverStream<Result<M, Status>>;
+/// What may wait for a client uncounted, in bytes: what clients ask for together with a record.
+const LITTLE: u64 = 256 << 10;
+
+/// How long one whose place was taken may take to read why, before his connection is closed: what
+/// HTTP/2 holds for him cannot be freed in another way.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
+/// What there is to send, for HTTP/2 to take; and for the sender to throw away.
+#[derive(Debug)]
+pub(crate) struct Stream<M>(Arc<Mutex<mpsc::Receiver<Result<M, Status>>>>);
+
+impl<M> futures_util::Stream for Stream<M> {
+    type Item = Result<M, Status>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).poll_recv(context)
+    }
+}
 
 /// The sending side of an answer of messages `M`.
 struct Outgoing<M> {
+    /// The other side of `messages`; gone with the answer.
+    waiting: Weak<Mutex<mpsc::Receiver<Result<M, Status>>>>,
     messages: mpsc::Sender<Result<M, Status>>,
     /// Room for the last word, which has to get through where the client takes nothing.
     last: Option<mpsc::OwnedPermit<Result<M, Status>>>,
     /// Set when the node stops.
     stop: CancellationToken,
     patience: Duration,
+    /// Whose place it is where many take nothing; another node is trusted, and little is not counted.
+    reader: Option<Reader>,
 }
 
 /// Why an answer ended early.
@@ -55,35 +80,86 @@ enum SendError {
     Gone,
     #[error("the client took nothing for {} minutes", MAX_STALL.as_secs() / 60)]
     Stalled,
+    #[error("the client took nothing while others waited, and has too many such streams")]
+    Displaced,
     #[error("the node is about to stop")]
     Stopping,
 }
 
 impl<M> Outgoing<M> {
-    fn new(stop: CancellationToken) -> (Self, Stream<M>) {
+    fn new(stop: CancellationToken, reader: Option<Reader>) -> (Self, Stream<M>) {
         let (messages, receiver) = mpsc::channel(AHEAD + 1);
         let last = messages.clone().try_reserve_owned().ok();
-        (Self { messages, last, stop, patience: MAX_STALL }, ReceiverStream::new(receiver))
+        let receiver = Arc::new(Mutex::new(receiver));
+        let waiting = Arc::downgrade(&receiver);
+        let outgoing = Self { waiting, messages, last, stop, patience: MAX_STALL, reader };
+        (outgoing, Stream(receiver))
     }
 
     /// Sends a message as soon as the client has taken what came before. A node that stops
     /// does not wait for that.
-    async fn send(&self, message: M) -> Result<(), SendError> {
-        let sent = timeout(self.patience, self.messages.send(Ok(message)));
+    async fn send(&mut self, message: M) -> Result<(), SendError> {
+        match self.messages.try_send(Ok(message)) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Closed(_)) => Err(SendError::Gone),
+            Err(TrySendError::Full(message)) => {
+                let messages = self.messages.clone();
+                self.wait(async move { messages.send(message).await.is_ok() }).await
+            }
+        }
+    }
+
+    /// Waits until the client has taken everything: until then it takes up memory.
+    async fn drained(&mut self) -> Result<(), SendError> {
+        let messages = self.messages.clone();
+        self.wait(async move { messages.reserve_many(AHEAD).await.is_ok() }).await
+    }
+
+    /// Waits for the client, as long as that may be.
+    async fn wait(&mut self, taken: impl Future<Output = bool>) -> Result<(), SendError> {
+        let displaced = self.reader.as_mut().map(Reader::waits);
+        let displaced = async {
+            match displaced {
+                Some(displaced) => displaced.cancelled().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
-            sent = sent => match sent {
-                Ok(sent) => sent.map_err(|_| SendError::Gone),
-                Err(_) => Err(SendError::Stalled),
+            taken = timeout(self.patience, taken) => match taken {
+                Ok(true) => {}
+                Ok(false) => return Err(SendError::Gone),
+                Err(_) => return Err(SendError::Stalled),
             },
-            () = self.stop.cancelled() => Err(SendError::Stopping),
+            () = self.stop.cancelled() => return Err(SendError::Stopping),
+            () = displaced => return Err(SendError::Displaced),
         }
+        if let Some(reader) = &mut self.reader {
+            reader.goes_on();
+        }
+        Ok(())
     }
 
     /// Ends the answer with an error.
     fn fail(self, status: Status) {
         if let Some(last) = self.last {
             last.send(Err(status));
+        }
+    }
+
+    /// Ends the answer of one whose place was taken: what waits for him goes at once, and if he
+    /// takes not even the reason, his connection.
+    async fn displace(self, status: Status) {
+        if let Some(waiting) = self.waiting.upgrade() {
+            let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            while waiting.try_recv().is_ok() {}
+        }
+        let (messages, caller) = (self.messages.clone(), self.reader.as_ref().map(Reader::caller));
+        let caller = caller.flatten();
+        self.fail(status);
+        let read = timeout(LAST_WORDS, messages.closed()).await;
+        if let (Err(_), Some(caller)) = (read, caller) {
+            caller.close();
         }
     }
 }
@@ -94,26 +170,35 @@ fn last_word(error: SendError, node: &Node) -> Option<Status> {
     match error {
         SendError::Fetch(error) => Some(status::fetch(error, node.position())),
         SendError::Gone => None,
-        SendError::Stalled => Some(Reason::StreamIdle.status(text)),
+        SendError::Stalled | SendError::Displaced => Some(Reason::StreamIdle.status(text)),
         SendError::Stopping => Some(Reason::ShuttingDown.status(text)),
     }
 }
 
 pub(super) async fn get_chunks(
     api: &Api,
-    user: UserName,
+    (user, caller): (UserName, Option<Caller>),
     request: pb::GetChunksRequest,
 ) -> Result<Stream<pb::GetChunksResponse>, Status> {
     match request.source {
         None => Err(Malformed::new("source", "is missing").into()),
-        Some(Source::ByPath(source)) => by_path(api, user, &source).await,
-        Some(Source::ByUpload(source)) => by_upload(api, user, &source),
+        Some(Source::ByPath(source)) => by_path(api, user, caller, &source).await,
+        Some(Source::ByUpload(source)) => by_upload(api, user, caller, &source).await,
     }
+}
+
+/// A place for one who wants to read, if there is one in time.
+async fn reader(api: &Api, user: &UserName, caller: Option<Caller>) -> Result<Reader, Status> {
+    api.readers.admit(user, caller).await.ok_or_else(|| {
+        let text = "too many reads wait for clients that take nothing";
+        Reason::Overloaded.status(text)
+    })
 }
 
 async fn by_path(
     api: &Api,
     user: UserName,
+    caller: Option<Caller>,
     source: &pb::PathSource,
 ) -> Result<Stream<pb::GetChunksResponse>, Status> {
     let path = convert::path("by_path.path", &source.path)?;
@@ -130,7 +215,11 @@ async fn by_path(
         ),
         None => (UploadId::new([0; 16]), ChunkSet::EMPTY),
     };
-    let (outgoing, stream) = Outgoing::new(api.stop.clone());
+    let reader = match source.max_chunk_bytes > LITTLE {
+        true => Some(reader(api, &user, caller).await?),
+        false => None,
+    };
+    let (mut outgoing, stream) = Outgoing::new(api.stop.clone(), reader);
     let node = Arc::clone(&api.node);
     api.node.tasks().spawn(carried(async move {
         let wanted = |chunk| Wanted {
@@ -143,7 +232,7 @@ async fn by_path(
         let mut sent = outgoing.send(head).await;
         for chunk in chunks.iter() {
             if sent.is_ok() {
-                sent = send(&node, &outgoing, wanted(chunk), block_message).await;
+                sent = send(&node, &mut outgoing, wanted(chunk), block_message).await;
             }
         }
         match sent {
@@ -151,7 +240,7 @@ async fn by_path(
             Err(SendError::Fetch(error)) => {
                 tracing::warn!(%path, %error, "data left out of an answer by path");
             }
-            sent => end(outgoing, sent, &node),
+            sent => end(outgoing, sent, &node).await,
         }
     }));
     Ok(stream)
@@ -179,9 +268,10 @@ fn selected(
     homes.iter().filter(fits).collect()
 }
 
-fn by_upload(
+async fn by_upload(
     api: &Api,
     user: UserName,
+    caller: Option<Caller>,
     source: &pb::UploadSource,
 ) -> Result<Stream<pb::GetChunksResponse>, Status> {
     let path = convert::path("by_upload.path", &source.path)?;
@@ -195,7 +285,8 @@ fn by_upload(
         Ok((chunk, (range.first_block.into(), range.block_count.into())))
     });
     let ranges: Vec<(ChunkId, (u64, u64))> = each.collect::<Result<_, Malformed>>()?;
-    let (outgoing, stream) = Outgoing::new(api.stop.clone());
+    let reader = reader(api, &user, caller).await?;
+    let (mut outgoing, stream) = Outgoing::new(api.stop.clone(), Some(reader));
     let node = Arc::clone(&api.node);
     api.node.tasks().spawn(carried(async move {
         let mut sent = Ok(());
@@ -203,10 +294,10 @@ fn by_upload(
             if sent.is_ok() {
                 let (user, path) = (user.clone(), path.clone());
                 let wanted = Wanted { user, path, upload, chunk, blocks };
-                sent = send(&node, &outgoing, wanted, block_message).await;
+                sent = send(&node, &mut outgoing, wanted, block_message).await;
             }
         }
-        end(outgoing, sent, &node);
+        end(outgoing, sent, &node).await;
     }));
     Ok(stream)
 }
@@ -218,9 +309,13 @@ fn block_message(block: Block) -> pb::GetChunksResponse {
 }
 
 /// Ends an answer as it went.
-fn end<M>(outgoing: Outgoing<M>, sent: Result<(), SendError>, node: &Node) {
-    if let Some(status) = sent.err().and_then(|error| last_word(error, node)) {
-        outgoing.fail(status);
+async fn end<M>(outgoing: Outgoing<M>, sent: Result<(), SendError>, node: &Node) {
+    let Err(error) = sent else { return };
+    let displaced = matches!(error, SendError::Displaced);
+    match last_word(error, node) {
+        None => {}
+        Some(status) if displaced => outgoing.displace(status).await,
+        Some(status) => outgoing.fail(status),
     }
 }
 
@@ -239,12 +334,12 @@ pub(super) fn read_chunk(
     stop: CancellationToken,
     wanted: Wanted,
 ) -> Stream<pb::ReadChunkResponse> {
-    let (outgoing, stream) = Outgoing::new(stop);
+    let (mut outgoing, stream) = Outgoing::new(stop, None);
     let sender = Arc::clone(node);
     node.tasks().spawn(carried(async move {
         let message = |block| pb::ReadChunkResponse { block: Some(answer::block(block)) };
-        let sent = send(&sender, &outgoing, wanted, message).await;
-        end(outgoing, sent, &sender);
+        let sent = send(&sender, &mut outgoing, wanted, message).await;
+        end(outgoing, sent, &sender).await;
     }));
     stream
 }
@@ -252,18 +347,20 @@ pub(super) fn read_chunk(
 /// Sends blocks until they are all sent or the client takes no more.
 async fn send<M>(
     node: &Arc<Node>,
-    outgoing: &Outgoing<M>,
+    outgoing: &mut Outgoing<M>,
     wanted: Wanted,
     message: impl Fn(Block) -> M,
 ) -> Result<(), SendError> {
     let Wanted { user, path, upload, chunk, blocks } = wanted;
+    let mut sent = 0;
     let mut fetching = node.fetch(&user, &path, upload, chunk, blocks).await?;
     loop {
         let blocks = fetching.next_blocks().await?;
         if blocks.is_empty() {
-            return Ok(());
+            return if sent > LITTLE { outgoing.drained().await } else { Ok(()) };
         }
         for block in blocks {
+            sent += block.data.len() as u64;
             outgoing.send(message(block)).await?;
         }
     }
@@ -274,7 +371,7 @@ mod tests {
     use super::*;
     use tokio_stream::StreamExt;
 
-    async fn ended(outgoing: &Outgoing<pb::GetChunksResponse>) -> SendError {
+    async fn ended(outgoing: &mut Outgoing<pb::GetChunksResponse>) -> SendError {
         loop {
             if let Err(error) = outgoing.send(Default::default()).await {
                 return error;
@@ -284,9 +381,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_takes_nothing_is_told_and_let_go() {
-        let (mut outgoing, mut stream) = Outgoing::new(CancellationToken::new());
+        let (mut outgoing, mut stream) = Outgoing::new(CancellationToken::new(), None);
         outgoing.patience = Duration::from_millis(5);
-        assert!(matches!(ended(&outgoing).await, SendError::Stalled));
+        assert!(matches!(ended(&mut outgoing).await, SendError::Stalled));
         outgoing.fail(Reason::StreamIdle.status("told"));
         let mut last = None;
         while let Some(message) = stream.next().await {
@@ -298,10 +395,10 @@ mod tests {
     #[tokio::test]
     async fn a_node_that_stops_waits_for_no_client() {
         let stop = CancellationToken::new();
-        let (outgoing, stream) = Outgoing::new(stop.clone());
+        let (mut outgoing, stream) = Outgoing::new(stop.clone(), None);
         stop.cancel();
-        assert!(matches!(ended(&outgoing).await, SendError::Stopping));
+        assert!(matches!(ended(&mut outgoing).await, SendError::Stopping));
         drop(stream);
-        assert!(matches!(ended(&outgoing).await, SendError::Gone));
+        assert!(matches!(ended(&mut outgoing).await, SendError::Gone));
     }
 }

@@ -6,6 +6,7 @@ mod info;
 mod list;
 mod peer;
 mod put;
+pub(crate) mod readers;
 mod repair;
 pub(crate) mod status;
 pub(crate) mod whole;
@@ -31,6 +32,7 @@ use crate::connections::Caller;
 use crate::heal::Healer;
 use crate::node::Node;
 pub(crate) use peer::PeerApi;
+use readers::Readers;
 use whole::Beside;
 
 #[cfg(any(test, fuzzing))]
@@ -48,6 +50,8 @@ pub(crate) struct Api {
     pub(crate) node: Arc<Node>,
     pub(crate) healer: Arc<Healer>,
     pub(crate) auth: Arc<Auth>,
+    /// Those whose clients take nothing.
+    pub(crate) readers: Arc<Readers>,
     /// How long the next message of a PutChunk may take.
     pub(crate) put_idle: Duration,
     /// Set at the end of the drain: answers that still wait for their clients end then.
@@ -129,8 +133,8 @@ impl DfsService for Api {
         &self,
         request: Request<pb::GetChunksRequest>,
     ) -> Answer<Self::GetChunksStream> {
-        let user = user(&request)?;
-        let messages = get::get_chunks(self, user, request.into_inner()).await?;
+        let caller = (user(&request)?, request.extensions().get::<Caller>().cloned());
+        let messages = get::get_chunks(self, caller, request.into_inner()).await?;
         Ok(Beside::answer(messages))
     }
 

@@ -15,7 +15,6 @@ use dfs_proto::wire::pb::heal_request::Step;
 use dfs_proto::wire::pb::peer_service_server::PeerService;
 use dfs_proto::wire::status::Reason;
 use dfs_proto::wire::{DEFAULT_PAGE, MAX_PAGE};
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
@@ -126,7 +125,7 @@ impl PeerService for PeerApi {
         Ok(Response::new(pb::DescribeResponse { info }))
     }
 
-    type ReadChunkStream = ReceiverStream<Result<pb::ReadChunkResponse, Status>>;
+    type ReadChunkStream = get::Stream<pb::ReadChunkResponse>;
 
     async fn read_chunk(
         &self,

@@ -8,12 +8,13 @@ use dfs_proto::wire::frames::Frames;
 use dfs_proto::wire::pb::GetChunksResponse;
 use futures_util::future::{FutureExt, Map};
 use http::{Request, Response};
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tonic::body::Body;
 use tower::{Layer, Service};
 
-type Messages = ReceiverStream<Result<GetChunksResponse, Status>>;
+use super::get::Stream;
+
+type Messages = Stream<GetChunksResponse>;
 
 /// The messages of an answer, as an extension of it. Taken once: the lock is held for that only.
 #[derive(Clone)]

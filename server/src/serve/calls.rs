@@ -105,8 +105,8 @@ where
                 Ok(answer) => answer,
                 Err(_) => {
                     limit_hit(Limit::RequestTime);
-                    let text = format!("not done within {} s; try again", time.as_secs());
-                    Ok(tonic::Status::deadline_exceeded(text).into_http())
+                    let text = format!("not done within {} s", time.as_secs());
+                    Ok(Reason::RequestTimeout.status(text).into_http())
                 }
             }
         })

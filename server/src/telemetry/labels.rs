@@ -69,6 +69,8 @@ labels! {
         RequestTime = "request_time",
         /// Time without progress on a stream, or its least rate.
         StreamPace = "stream_pace",
+        /// Reads whose clients take nothing.
+        SlowReads = "slow_reads",
         /// Repairs at a time.
         Repairs = "repairs",
         /// Room on the disk.

@@ -9,6 +9,8 @@
 pub(crate) mod labels;
 pub(crate) mod recent;
 pub(crate) mod state;
+#[cfg(feature = "otlp")]
+pub(crate) mod traces;
 
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};

@@ -445,7 +445,7 @@ public final class Main {
             .setCrc32C(Rules.crc32c(large, 0, size))).build();
     refused("INVALID_ARGUMENT", "CHECKSUM_MISMATCH",
         () -> send(3, List.of(announced, sized.apply(5 << 18))));
-    refused("OUT_OF_RANGE", null, () -> send(3, List.of(announced, sized.apply(5 << 20))));
+    refused("OUT_OF_RANGE", "MESSAGE_TOO_LARGE", () -> send(3, List.of(announced, sized.apply(5 << 20))));
     var record = Record.newBuilder().setUploadId(upload).setManifest(manifest)
         .setKind(Kind.KIND_FILE).setTag(Tag.newBuilder().setHlc(1L << 40).setWriter(random()));
     var commit = CommitRequest.newBuilder().addEntries(

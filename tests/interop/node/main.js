@@ -90,7 +90,7 @@ async function errorsOfUploads(client, path) {
   // That one gRPC refuses itself, before the node sees it.
   const tooLong = oversized();
   tooLong[1].block.data = large;
-  await refused('OUT_OF_RANGE', null, () => call('PutChunk', tooLong));
+  await refused('OUT_OF_RANGE', 'MESSAGE_TOO_LARGE', () => call('PutChunk', tooLong));
   const tag = { hlc: (1n << 40n).toString(), writer: randomBytes(16) };
   const record = { tag, kind: 'KIND_FILE', uploadId, manifest };
   const commit = async () => (await call('Commit', { entries: [{ path, record }] })).results[0];

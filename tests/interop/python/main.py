@@ -139,7 +139,7 @@ def errors_of_uploads(client, path):
     refused("INVALID_ARGUMENT", "CHECKSUM_MISMATCH", call, "PutChunk", oversized[:2])
     oversized[1].block.data = large
     # That one gRPC refuses itself, before the node sees it.
-    refused("OUT_OF_RANGE", None, call, "PutChunk", oversized[:2])
+    refused("OUT_OF_RANGE", "MESSAGE_TOO_LARGE", call, "PutChunk", oversized[:2])
 
     def commit(**changes):
         record = pb.Record(
