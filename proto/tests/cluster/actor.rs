@@ -55,7 +55,8 @@ pub(crate) enum Kind {
     Repair(Mode),
     Janitor(UploadId),
     Expire,
-    Rejoin(Caller),
+    /// Comes back, maybe without another node.
+    Rejoin(Caller, Option<NodeId>),
 }
 
 enum Machine {
@@ -158,8 +159,9 @@ impl Actor {
                 NodeId::ALL.into_iter().for_each(|id| wishes.ask(id, Request::Ask));
                 Machine::Expire(Box::default())
             }
-            Kind::Rejoin(caller) => {
-                let (rejoin, effects) = Rejoin::start(caller.node, caller.incarnation, None, now);
+            Kind::Rejoin(caller, without) => {
+                let Caller { node, incarnation } = caller;
+                let (rejoin, effects) = Rejoin::start(node, incarnation, without, now);
                 on_rejoin(effects, caller, 0, &mut wishes);
                 Machine::Rejoin(rejoin)
             }
@@ -272,7 +274,7 @@ impl Actor {
                     }
                     _ => rejoin::Event::Failed(id),
                 };
-                if let Kind::Rejoin(caller) = self.kind {
+                if let Kind::Rejoin(caller, _) = self.kind {
                     on_rejoin(rejoin.on(event, now), caller, next, &mut wishes);
                 }
             }
@@ -285,7 +287,7 @@ impl Actor {
     pub(crate) fn tick(&mut self, now: Duration) -> Wishes {
         let mut wishes = Wishes::default();
         let due = self.wake.is_some_and(|wake| wake <= now);
-        if let (true, Machine::Rejoin(rejoin), Kind::Rejoin(caller)) =
+        if let (true, Machine::Rejoin(rejoin), Kind::Rejoin(caller, _)) =
             (due, &mut self.machine, self.kind)
         {
             self.wake = None;

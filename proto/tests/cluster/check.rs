@@ -43,6 +43,8 @@ pub(crate) struct Checks {
     retries: BTreeMap<UploadId, UploadId>,
     /// A disk was replaced, so that some data is not where it was prepared.
     pub(crate) disk_lost: bool,
+    /// Two disks were lost at once.
+    pub(crate) two_lost: bool,
     broken: Option<String>,
 }
 
@@ -56,6 +58,7 @@ impl Checks {
             never: BTreeSet::new(),
             retries: BTreeMap::new(),
             disk_lost: false,
+            two_lost: false,
             broken: None,
         }
     }
@@ -208,9 +211,9 @@ impl Checks {
         self.expect(enough(nodes, path, completed), || {
             format!("I2: {completed:?} was completed, but is not on three nodes")
         });
-        // I14: one node rejoins at most.
+        // I14: one node rejoins at most, if only one disk is lost.
         let rejoining = nodes.iter().filter(|node| node.rejoining).count();
-        self.expect(rejoining <= 1, || "I14: two nodes rejoin".into());
+        self.expect(rejoining <= 1 || self.two_lost, || "I14: two nodes rejoin".into());
         let hurt = hurt.map_or(0, |id| 1 << id.index());
         for failed in ALLOWED_FAILURES {
             if ALLOWED_FAILURES.contains(&(failed | hurt)) {

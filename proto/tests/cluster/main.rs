@@ -34,6 +34,8 @@ mod trouble;
 
 mod settle;
 
+mod without;
+
 use mistake::Mistake;
 use world::World;
 
@@ -43,6 +45,9 @@ const SEEDS: u64 = 20_000;
 /// Seeds within which every mistake must be found.
 const MISTAKE_SEEDS: u64 = 100_000;
 const RARE_MISTAKE_SEEDS: u64 = 200_000;
+
+/// After every so many runs two disks are lost.
+const TWO_LOST_EVERY: u64 = 8;
 
 /// Seeds that once found something:
 /// - 30,725: a Commit was sent again, resting on fewer nodes, while chunks of a lost disk were
@@ -56,7 +61,8 @@ fn run(seed: u64, mistake: Mistake, trace: bool) -> Result<(), String> {
         world.step();
         world.checks.result()?;
     }
-    world.settle()
+    world.settle()?;
+    if seed.is_multiple_of(TWO_LOST_EVERY) { world.lose_two() } else { Ok(()) }
 }
 
 fn number(variable: &str) -> Option<u64> {

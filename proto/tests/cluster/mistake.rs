@@ -36,6 +36,8 @@ pub(crate) enum Mistake {
     RejoiningFences,
     /// An old disk restored from a copy is not recognised.
     ServeOldImage,
+    /// Others remember starts, but not how many changes they have heard of.
+    ForgetGroups,
     /// V1: a Commit that rests on a lost disk is taken.
     CommitOnLostDisk,
     /// V3: a node counts as restored when it holds its pair of what it has as newest.
@@ -64,10 +66,11 @@ pub(crate) enum Mistake {
 
 impl Mistake {
     /// Needs so many things to coincide that a usual run does not find it. That a Drop and a
-    /// write-back name the disks they rest on (V2, V4) is rarer still: the models show it.
+    /// write-back name the disks they rest on (V2, V4) is rarer still: the models show it, and the
+    /// tests of `row` that both are refused.
     pub(crate) const RARE: [Self; 1] = [Self::RejoinAtOnce];
 
-    pub(crate) const ALL: [Self; 27] = [
+    pub(crate) const ALL: [Self; 28] = [
         Self::NoSpill,
         Self::CommitUnprepared,
         Self::LargestOfTwo,
@@ -83,6 +86,7 @@ impl Mistake {
         Self::RejoiningTakesWrites,
         Self::RejoiningFences,
         Self::ServeOldImage,
+        Self::ForgetGroups,
         Self::CommitOnLostDisk,
         Self::RestoredTooEarly,
         Self::NoWriteBack,

@@ -184,7 +184,7 @@ impl World {
         if self.actors[index].stopped {
             return;
         }
-        if let Kind::Rejoin(caller) = self.actors[index].kind {
+        if let Kind::Rejoin(caller, _) = self.actors[index].kind {
             self.nodes[caller.node.index()].hear(node, &answer, self.now, self.mistake);
             (0..self.paths).for_each(|path| self.look(path));
         }

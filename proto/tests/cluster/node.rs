@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use dfs_proto::chunk::{ChunkId, ChunkSet};
+use dfs_proto::identity::{Boot, Identity, IndexAge, Introduction};
 use dfs_proto::manifest::{Content, Incarnation, UploadId};
+use dfs_proto::name::ClusterName;
 use dfs_proto::placement::{NodeId, PerNode, home_chunks};
 use dfs_proto::protocol::commit::CommitAnswer;
 use dfs_proto::protocol::put::Prepared;
@@ -20,12 +22,20 @@ use crate::mistake::Mistake;
 /// Where all clocks begin: far enough from 0 to be an hour slow.
 pub(crate) const EPOCH_MS: u64 = 100_000_000;
 
+/// The first start of a disk.
+pub(crate) const FIRST: Boot = Boot { count: 1, nonce: 0 };
+
+/// Of a node that was never heard of.
+const NEVER: (Boot, u64) = (Boot { count: 0, nonce: 0 }, 0);
+
 /// One node.
 #[derive(Clone)]
 pub(crate) struct Node {
     pub(crate) id: NodeId,
     pub(crate) incarnation: Incarnation,
-    pub(crate) boot: u32,
+    pub(crate) boot: Boot,
+    /// How many changes are on its disk.
+    pub(crate) index: IndexAge,
     pub(crate) rejoining: bool,
     pub(crate) up: bool,
     /// No space left for chunks.
@@ -36,7 +46,8 @@ pub(crate) struct Node {
     pub(crate) rotten: BTreeSet<(usize, UploadId, ChunkId)>,
     /// What it has recorded of the others, and of itself.
     pub(crate) known: PerNode<Option<Incarnation>>,
-    pub(crate) known_boots: PerNode<u32>,
+    /// The last start of each that it has heard of, and how many changes.
+    pub(crate) known_age: PerNode<(Boot, u64)>,
     /// How far its clock is ahead, in milliseconds.
     pub(crate) skew_ms: i64,
     /// Confirms that a crash loses.
@@ -52,18 +63,49 @@ impl Node {
         Self {
             id,
             incarnation,
-            boot: 1,
+            boot: FIRST,
+            index: IndexAge::default(),
             rejoining: false,
             up: true,
             full: false,
             rows: vec![Row::default(); paths],
             rotten: BTreeSet::new(),
             known,
-            known_boots: [0; 4],
+            known_age: [NEVER; 4],
             skew_ms: 0,
             unsynced: Vec::new(),
             durable: None,
         }
+    }
+
+    /// The process begins, for the `nonce`th time of all.
+    pub(crate) fn start(&mut self, nonce: u64) {
+        self.up = true;
+        self.boot = Boot { count: self.boot.count + 1, nonce };
+        self.index.at_start = self.index.now;
+    }
+
+    /// Hears how far another node is.
+    pub(crate) fn hear_of(&mut self, id: NodeId, incarnation: Incarnation, age: (Boot, u64)) {
+        if self.known[id.index()] == Some(incarnation) {
+            self.known_age[id.index()] = age;
+        }
+    }
+
+    /// Whether what this node remembers of another one is later than this disk of that one.
+    pub(crate) fn knows_more(&self, other: &Self, mistake: Mistake) -> bool {
+        let (boot, group) = self.known_age[other.id.index()];
+        let group = if mistake == Mistake::ForgetGroups { 0 } else { group };
+        let identity = Identity {
+            cluster: ClusterName::new("demo").expect("a name"),
+            node: other.id,
+            incarnation: other.incarnation,
+            boot: other.boot,
+            rejoining: other.rejoining,
+        };
+        let introduction = Introduction { identity, index: other.index };
+        self.known[other.id.index()] != Some(other.incarnation)
+            || !introduction.may_follow(boot, group)
     }
 
     /// Chunks of an upload that are there and good.
@@ -125,6 +167,9 @@ impl Node {
         mistake: Mistake,
     ) -> Answer {
         let refused = Answer::Failed(CommitAnswer::NoAnswer);
+        if !matches!(request, Request::Ask | Request::Fetch(..) | Request::Page(..)) {
+            self.index.now += 1;
+        }
         let mut view = self.view(now);
         match (mistake, &request) {
             (Mistake::RejoiningTakesWrites, Request::Prepare(..) | Request::Commit(_))
@@ -239,7 +284,7 @@ impl Node {
     /// Records a node with its new disk.
     fn meet(&mut self, caller: Caller) -> Peer {
         self.known[caller.node.index()] = Some(caller.incarnation);
-        self.known_boots[caller.node.index()] = 1;
+        self.known_age[caller.node.index()] = (FIRST, 0);
         self.as_peer(caller)
     }
 
@@ -276,6 +321,7 @@ impl Node {
     }
 
     fn adopt(&mut self, page: &Page, now: Duration, mistake: Mistake) {
+        self.index.now += 1;
         let now_ms = self.clock_ms(now);
         let row = &mut self.rows[page.path];
         if let Some((version, confirmed)) = page.newest.clone() {

@@ -113,7 +113,7 @@ impl World {
         }
     }
 
-    fn empty_post(&mut self) -> Result<(), String> {
+    pub(crate) fn empty_post(&mut self) -> Result<(), String> {
         for _ in 0..20_000 {
             if self.post_is_empty() {
                 return self.checks.result();

@@ -55,15 +55,11 @@ impl World {
             return;
         }
         self.log(|| format!("node {id} starts"));
+        self.starts += 1;
         let node = &mut self.nodes[id.index()];
-        node.up = true;
-        node.boot += 1;
-        let (incarnation, boot) = (node.incarnation, node.boot);
-        for other in &mut self.nodes {
-            if other.known[id.index()] == Some(incarnation) {
-                other.known_boots[id.index()] = boot;
-            }
-        }
+        node.start(self.starts);
+        let (incarnation, age) = (node.incarnation, (node.boot, node.index.now));
+        self.nodes.iter_mut().for_each(|other| other.hear_of(id, incarnation, age));
         self.rejoin(id);
     }
 
@@ -71,7 +67,7 @@ impl World {
     fn stop_somebody(&mut self) {
         let place = self.random.below(self.actors.len());
         if let Some(actor) = self.actors.get_mut(place)
-            && !matches!(actor.kind, Kind::Rejoin(_))
+            && !matches!(actor.kind, Kind::Rejoin(..))
         {
             actor.stopped = true;
         }
@@ -143,22 +139,22 @@ impl World {
         }
     }
 
-    /// An old copy of a disk is put in: the others remember a later start, so it does not serve,
-    /// and is given up for a new one.
+    /// An old copy of a disk is put in: the others remember a later start, or later changes, so it
+    /// does not serve, and is given up for a new one.
     fn restore_disk(&mut self) {
         let Some(mut node) = self.image.take() else {
             return;
         };
         let id = node.id;
-        let remembered = self.nodes.iter().map(|other| other.known_boots[id.index()]).max();
-        let replaced = self.nodes[id.index()].incarnation != node.incarnation;
-        // A copy from the same or the last start cannot be told from the disk itself.
-        node.boot += 1;
-        let recognised = replaced || remembered > Some(node.boot);
-        if !recognised || self.hurt.is_some_and(|hurt| hurt != id) {
+        self.starts += 1;
+        node.start(self.starts);
+        let others = || self.nodes.iter().filter(|other| other.id != id);
+        let knows = |mistake| others().any(|other| other.knows_more(&node, mistake));
+        // What nobody has heard of cannot be missed.
+        if !knows(Mistake::None) || self.hurt.is_some_and(|hurt| hurt != id) {
             return;
         }
-        if self.mistake == Mistake::ServeOldImage {
+        if self.mistake == Mistake::ServeOldImage || !knows(self.mistake) {
             self.log(|| format!("node {id} serves from an old copy of its disk"));
             node.up = true;
             self.nodes[id.index()] = *node;

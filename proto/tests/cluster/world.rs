@@ -16,7 +16,7 @@ use crate::check::{Checks, Hurt};
 use crate::message::{Caller, Request};
 use crate::mistake::Mistake;
 use crate::network::Letter;
-use crate::node::Node;
+use crate::node::{FIRST, Node};
 use crate::random::Random;
 
 /// Clients run on these many machines; nodes count on from there.
@@ -56,6 +56,10 @@ pub(crate) struct World {
     pub(crate) repaired: Option<State>,
     pub(crate) post: Vec<Letter>,
     operations: usize,
+    /// Starts of nodes, to tell one from the other.
+    pub(crate) starts: u64,
+    /// Nodes that come back without another one whose disk is lost as well.
+    pub(crate) without: PerNode<Option<NodeId>>,
     /// Chunks that a node was asked to store, per upload.
     pub(crate) asked: BTreeMap<UploadId, PerNode<ChunkSet>>,
     /// Janitors that were told of a fence that is none.
@@ -74,7 +78,7 @@ impl World {
             node.skew_ms = skew(&mut random);
             // They have met before.
             node.known = NodeId::ALL.map(|other| Some(life(other.get())));
-            node.known_boots = [1; 4];
+            node.known_age = [(FIRST, 0); 4];
             if mistake == Mistake::LazySync {
                 node.sync_lazily();
             }
@@ -98,6 +102,8 @@ impl World {
             repaired: None,
             post: Vec::new(),
             operations: 0,
+            starts: 0,
+            without: [None; 4],
             asked: BTreeMap::new(),
             fooled: Vec::new(),
             trace,
@@ -120,6 +126,7 @@ impl World {
     /// One thing happens.
     pub(crate) fn step(&mut self) {
         self.now += Duration::from_millis(self.random.below(40) as u64);
+        self.meet();
         if self.random.below(10_000) < 15 * self.trouble {
             return self.go_wrong();
         }
@@ -163,7 +170,7 @@ impl World {
             Kind::Repair(_) | Kind::Janitor(_) | Kind::Expire => {
                 CLIENT_HOSTS + self.random.below(4)
             }
-            Kind::Rejoin(caller) => CLIENT_HOSTS + caller.node.index(),
+            Kind::Rejoin(caller, _) => CLIENT_HOSTS + caller.node.index(),
         };
         let hurried = self.mistake == Mistake::RejoinAtOnce;
         let now = if hurried { self.now.saturating_sub(QUIET) } else { self.now };
@@ -223,6 +230,18 @@ impl World {
         self.send(actor, wishes.requests);
         for outcome in wishes.outcomes {
             self.ended(actor, outcome);
+        }
+    }
+
+    /// Now and then one node tells another how far it is.
+    fn meet(&mut self) {
+        let moment = self.now.as_millis() as usize;
+        let (one, other) = (moment % 4, moment / 4 % 4);
+        let Node { id, incarnation, boot, index, up, .. } = self.nodes[one];
+        let reached = !self.cut_to[CLIENT_HOSTS + one][other];
+        if (moment / 16).is_multiple_of(4) && one != other && up && self.nodes[other].up && reached
+        {
+            self.nodes[other].hear_of(id, incarnation, (boot, index.now));
         }
     }
 
@@ -317,8 +336,9 @@ impl World {
                 }
             }
             Outcome::Serves => {
-                if let Kind::Rejoin(caller) = self.actors[index].kind {
+                if let Kind::Rejoin(caller, _) = self.actors[index].kind {
                     self.nodes[caller.node.index()].rejoining = false;
+                    self.without[caller.node.index()] = None;
                     (0..self.paths).for_each(|path| self.look(path));
                 }
             }
@@ -379,12 +399,13 @@ impl World {
     /// Starts coming back, again if need be.
     pub(crate) fn rejoin(&mut self, id: NodeId) {
         for actor in &mut self.actors {
-            let same = matches!(actor.kind, Kind::Rejoin(caller) if caller.node == id);
+            let same = matches!(actor.kind, Kind::Rejoin(caller, _) if caller.node == id);
             actor.stopped |= same;
         }
         if self.nodes[id.index()].rejoining {
             let incarnation = self.nodes[id.index()].incarnation;
-            self.begin(Kind::Rejoin(Caller { node: id, incarnation }), 0);
+            let without = self.without[id.index()];
+            self.begin(Kind::Rejoin(Caller { node: id, incarnation }, without), 0);
         }
     }
 }
