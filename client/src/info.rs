@@ -1,6 +1,7 @@
 //! How the four nodes are.
 
 use std::sync::Arc;
+use std::time::{Instant, SystemTime};
 
 use dfs_proto::identity::Identity;
 use dfs_proto::placement::{NodeId, PerNode};
@@ -25,6 +26,8 @@ pub struct NodeInfo {
     pub disk_free_bytes: u64,
     /// Its clock, milliseconds since 1970.
     pub clock_ms: u64,
+    /// How far its clock is ahead of this machine's, in milliseconds, as of the middle of the call.
+    pub ahead_ms: i64,
     /// What it waits for or has still to do after its disk was replaced; empty otherwise.
     pub rejoin: String,
     /// Whether it heals by itself.
@@ -76,6 +79,12 @@ impl From<pb::UsageView> for Usage {
     }
 }
 
+fn ahead(clock_ms: u64, here: SystemTime) -> i64 {
+    let here = here.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let here = i64::try_from(here.as_millis()).unwrap_or(i64::MAX);
+    i64::try_from(clock_ms).unwrap_or(i64::MAX).saturating_sub(here)
+}
+
 pub(crate) async fn info(nodes: &Arc<Nodes>) -> PerNode<Result<NodeInfo, NodeError>> {
     let ask = |id: NodeId| async move {
         let member = nodes.get(id);
@@ -83,7 +92,9 @@ pub(crate) async fn info(nodes: &Arc<Nodes>) -> PerNode<Result<NodeInfo, NodeErr
         let call = member.node().unary("GetNodeInfo", request, |mut client, request| async move {
             client.get_node_info(request).await
         });
+        let (asked, started) = (SystemTime::now(), Instant::now());
         let answer = call.await?;
+        let middle = asked + started.elapsed() / 2;
         let identity = convert::identity(answer.node.as_ref())
             .map_err(|malformed| member.nonsense(&malformed))?;
         let healing = answer.healing.unwrap_or_default();
@@ -101,6 +112,7 @@ pub(crate) async fn info(nodes: &Arc<Nodes>) -> PerNode<Result<NodeInfo, NodeErr
             disk_total_bytes: answer.disk_total_bytes,
             disk_free_bytes: answer.disk_free_bytes,
             clock_ms: answer.clock_ms,
+            ahead_ms: ahead(answer.clock_ms, middle),
             pending_uploads: answer.pending_uploads,
             usage: answer.usage.unwrap_or_default().into(),
         })

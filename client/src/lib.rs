@@ -290,6 +290,16 @@ impl Client {
         trace::operation(info::info(&self.nodes)).await
     }
 
+    /// Asks the four nodes how they are, each by itself: what is wrong with one does not keep the
+    /// others from being asked, as it does in [`Client::connect`].
+    pub async fn examine(
+        config: &Config,
+        credentials: Credentials,
+    ) -> PerNode<Result<NodeInfo, NodeError>> {
+        let nodes = Arc::new(Nodes::new(config, credentials, Arc::new(|_| {}), &network::system()));
+        trace::operation(info::info(&nodes)).await
+    }
+
     /// Gives what goes on behind (confirmations, the fourth node's commit, clean-up) up to a
     /// second to end. Nothing depends on it.
     pub async fn close(self) {

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use dfs_proto::chunk::{BLOCK_BYTES, ChunkSet};
+use dfs_proto::digest::Md5Digest;
 use dfs_proto::manifest::{Content, EXPIRES, Manifest, UploadId, Version};
 use dfs_proto::name::FilePath;
 use dfs_proto::placement::{NodeId, PerNode};
@@ -59,6 +60,8 @@ pub struct PutReport {
     pub tag: Tag,
     /// Length of the file in bytes.
     pub size: u64,
+    /// The MD5 of its content.
+    pub md5: Md5Digest,
     /// Payload bytes sent to each node.
     pub per_node: PerNode<u64>,
     /// Rounds of messages it took.
@@ -364,6 +367,7 @@ impl Run {
                 let report = PutReport {
                     tag,
                     size: self.upload.sums.size,
+                    md5: self.upload.sums.md5,
                     per_node: self.upload.traffic.per_node(),
                     rounds: 2,
                     elapsed: Duration::ZERO,

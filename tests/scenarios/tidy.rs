@@ -98,6 +98,7 @@ const RESERVED: &[Reserved] = &[
             "cli/put",
             "cli/get",
             "cli/config",
+            "cli/doctor",
         ],
         why: "local files are read and written in one place each",
     },

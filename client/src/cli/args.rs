@@ -160,6 +160,12 @@ pub(super) enum Command {
     Recover(RecoverArgs),
     /// Tell how the four nodes are
     Status,
+    /// Check the configuration, the way to each node, and the nodes; say what to mend
+    ///
+    /// Prints a line for each check: ok, warn or fail, and below it what to do. Changes nothing.
+    /// Exit codes: 0 nothing fails (there may be warnings), 2 the configuration, 4 user or password,
+    /// 5 a node.
+    Doctor,
     /// Log in once; calls without a password use it for up to twelve hours
     ///
     /// It ends earlier when it is not used for two hours, with `dfsctl logout`, when the password
@@ -181,9 +187,22 @@ pub(super) enum Command {
 /// put
 #[derive(ClapArgs)]
 pub(super) struct PutArgs {
-    /// Store a folder and what is in it
+    /// Store what is in a folder: DIR/x becomes REMOTE/x
     #[arg(short, long)]
     pub(super) recursive: bool,
+    /// Of a folder, only files that match; may be given several times
+    #[arg(long, value_name = "GLOB", requires = "recursive")]
+    pub(super) include: Vec<String>,
+    /// Of a folder, no files that match, whatever is included; may be given several times
+    #[arg(long, value_name = "GLOB", requires = "recursive")]
+    pub(super) exclude: Vec<String>,
+    /// Leave remote files alone that are there already. That is looked up just before; it is no
+    /// lock: a file that somebody else puts at the same time may be replaced
+    #[arg(long)]
+    pub(super) no_clobber: bool,
+    /// Store nothing; print what would be
+    #[arg(short = 'n', long)]
+    pub(super) dry_run: bool,
     /// Go on with a put of the same file that was cut off, and leave what has been sent if this
     /// one is
     #[arg(long)]
@@ -206,9 +225,21 @@ pub(super) struct PutArgs {
 /// get
 #[derive(ClapArgs)]
 pub(super) struct GetArgs {
-    /// Read all files under a remote folder
+    /// Read all files under a remote folder: REMOTE/x becomes LOCAL/x
     #[arg(short, long)]
     pub(super) recursive: bool,
+    /// Of a folder, only files that match; may be given several times
+    #[arg(long, value_name = "GLOB", requires = "recursive")]
+    pub(super) include: Vec<String>,
+    /// Of a folder, no files that match, whatever is included; may be given several times
+    #[arg(long, value_name = "GLOB", requires = "recursive")]
+    pub(super) exclude: Vec<String>,
+    /// Leave local files alone that are there already
+    #[arg(long)]
+    pub(super) no_clobber: bool,
+    /// Write nothing; print what would be
+    #[arg(short = 'n', long)]
+    pub(super) dry_run: bool,
     /// Take the data from these two nodes only
     #[arg(long, value_enum)]
     pub(super) pair: Option<PairArg>,
@@ -304,6 +335,9 @@ pub(super) struct RmArgs {
     /// Remove all files under remote folders
     #[arg(short, long)]
     pub(super) recursive: bool,
+    /// Remove nothing; print what would be
+    #[arg(short = 'n', long)]
+    pub(super) dry_run: bool,
     /// Remote paths
     #[arg(required = true)]
     pub(super) remotes: Vec<OsString>,

@@ -23,7 +23,7 @@ pub(super) fn run(flags: &Global, said: Said, command: &ConfigCommand) -> Exit {
         ConfigCommand::Path => path(&said, json),
         ConfigCommand::Check => check(flags, said, json),
         ConfigCommand::Contexts => contexts(&said, json, style),
-        ConfigCommand::Use { name } => choose(&said, name),
+        ConfigCommand::Use { name } => choose(&said, name, json),
     }
 }
 
@@ -200,7 +200,7 @@ fn contexts(said: &Said, json: bool, style: Style) -> Exit {
 }
 
 /// Changes one line of the file that has the contexts.
-fn choose(said: &Said, name: &str) -> Exit {
+fn choose(said: &Said, name: &str, json: bool) -> Exit {
     let Some(file) = said.files.with_contexts() else {
         tell_mistakes(&said.layers.mistakes);
         complain("config use: there is no file with contexts; see 'dfsctl help config'");
@@ -216,6 +216,10 @@ fn choose(said: &Said, name: &str) -> Exit {
         return Exit::Usage;
     }
     match replace(file.path(), &file.with_context(name)) {
+        Ok(()) if json => {
+            let path = file.path().to_string_lossy();
+            say(&format!("{}\n", json!({ "file": path, "context": name })))
+        }
         Ok(()) => say(&format!("{} now says: context: {name}\n", file.path().display())),
         Err(error) => report(&Error::local("write", file.path())(error)),
     }

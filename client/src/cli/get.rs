@@ -3,12 +3,16 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
+use serde_json::{Value, json};
+
 use super::args::{GetArgs, PairArg};
 use super::exit::{Exit, report};
+use super::filter::Filter;
 use super::list::under;
 use super::many::{at_once, remote_folder, remote_path, run as run_many};
 use super::progress::Bar;
-use super::talk::complain;
+use super::talk::{complain, notice};
+use super::told::{Outcome, Told};
 use super::{Context, output};
 use crate::{Error, FilePath, GetOptions, GetReport, Pair};
 
@@ -27,20 +31,39 @@ async fn file(context: &Context, args: &GetArgs) -> Result<Exit, Error> {
     };
     let to_stdout = local == Path::new("-");
     let bar = Bar::later(remote.base_name());
-    let mut options = options(context, args);
-    options.progress = if to_stdout { None } else { bar.handle() };
-    let client = &context.client;
-    let read = if to_stdout {
-        client.get_stream(remote.clone(), Box::new(std::io::stdout()), options).await
-    } else {
-        client.get(remote.clone(), &local, options).await
+    let told = Told::new(context, bar.clone(), ["got", "get"], to_stdout && !args.dry_run);
+    let done = async {
+        if args.no_clobber && !to_stdout && is_taken(&local) {
+            return Ok(Outcome::Skipped);
+        }
+        if args.dry_run {
+            return planned(context, &remote).await;
+        }
+        let mut options = options(context, args);
+        options.progress = if to_stdout { None } else { bar.handle() };
+        let client = &context.client;
+        let read = if to_stdout {
+            client.get_stream(remote.clone(), Box::new(std::io::stdout()), options).await
+        } else {
+            client.get(remote.clone(), &local, options).await
+        };
+        read.map(Outcome::Done)
     };
+    let done = done.await;
     bar.finish();
-    tell(&remote, &read?, args.stats);
-    Ok(Exit::Ok)
+    tell(&told, &remote, &local, &done, args.stats);
+    let exit = done.map_or_else(|error| report(&error), |_| Exit::Ok);
+    Ok(told.end(exit))
 }
 
 async fn folder(context: &Context, args: &GetArgs) -> Result<Exit, Error> {
+    let filter = match Filter::new(&args.include, &args.exclude) {
+        Ok(filter) => filter,
+        Err(mistake) => {
+            complain(&format!("get: {mistake}"));
+            return Ok(Exit::Usage);
+        }
+    };
     let remote = remote_folder(&args.remote)?;
     let target = match &args.local {
         Some(local) if local == Path::new("-") => {
@@ -50,25 +73,51 @@ async fn folder(context: &Context, args: &GetArgs) -> Result<Exit, Error> {
         Some(local) => local.clone(),
         None => PathBuf::from(remote.base_name()),
     };
-    let files = under(context, &remote).await?;
-    let total = files.iter().fold(0_u64, |total, file| total.saturating_add(file.file.size));
-    let bar = Bar::start(total, "get");
-    let at_once = context.settings.jobs.unwrap_or_else(|| at_once(files.len(), total));
     let inside = format!("{remote}/");
-    let (target, inside, bar_ref) = (&target, &*inside, &bar);
+    let name = |path: &FilePath| path.as_str().strip_prefix(&*inside).map(str::to_owned);
+    let mut files = under(context, &remote).await?;
+    files.retain(|file| name(&file.path).is_none_or(|name| filter.takes(&name)));
+    let total = files.iter().fold(0_u64, |total, file| total.saturating_add(file.file.size));
+    let bar = Bar::start(if args.dry_run { 0 } else { total }, "get");
+    let told = Told::new(context, bar.clone(), ["got", "get"], false);
+    let at_once = context.settings.jobs.unwrap_or_else(|| at_once(files.len(), total));
+    let (target, name, bar_ref, told_ref) = (&target, &name, &bar, &told);
     let exit = run_many(&context.cancel, files, at_once, |file| async move {
         let remote = file.path;
-        let name = remote.as_str().strip_prefix(inside).unwrap_or(remote.as_str());
-        let local = make_place(target, name)?;
-        let mut options = options(context, args);
-        options.progress = bar_ref.handle();
-        let report = context.client.get(remote.clone(), &local, options).await?;
-        tell(&remote, &report, args.stats);
-        Ok(())
+        let name = name(&remote).unwrap_or_else(|| remote.to_string());
+        let local = target.join(&name);
+        let done = async {
+            if args.no_clobber && is_taken(&local) {
+                return Ok(Outcome::Skipped);
+            }
+            if args.dry_run {
+                return Ok(Outcome::Planned(Some(file.file.size)));
+            }
+            let local = make_place(target, &name)?;
+            let mut options = options(context, args);
+            options.progress = bar_ref.handle();
+            context.client.get(remote.clone(), &local, options).await.map(Outcome::Done)
+        };
+        let done = done.await;
+        tell(told_ref, &remote, &local, &done, args.stats);
+        done.map(drop)
     })
     .await;
-    bar.finish();
-    Ok(exit)
+    Ok(told.end(exit))
+}
+
+/// Whether something has that name, be it a link that leads nowhere.
+fn is_taken(local: &Path) -> bool {
+    std::fs::symlink_metadata(local).is_ok()
+}
+
+/// What a get of this file would read.
+async fn planned(context: &Context, remote: &FilePath) -> Result<Outcome<GetReport>, Error> {
+    let state = tokio::select! {
+        state = context.client.stat(remote) => state,
+        () = context.cancel.cancelled() => Err(Error::Interrupted),
+    };
+    Ok(Outcome::Planned(Some(state?.file.file.size)))
 }
 
 /// The local path for `name` under `target`, its folders made. A symbolic link on the way is
@@ -111,9 +160,20 @@ fn options(context: &Context, args: &GetArgs) -> GetOptions {
     }
 }
 
-fn tell(remote: &FilePath, report: &GetReport, stats: bool) {
+fn tell(
+    told: &Told,
+    remote: &FilePath,
+    local: &Path,
+    done: &Result<Outcome<GetReport>, Error>,
+    stats: bool,
+) {
+    let members = json!({ "path": remote.as_str(), "local": local.to_string_lossy() });
+    told.file(&format!("{remote} as {}", local.display()), members, done, only_get);
+    let Ok(Outcome::Done(report)) = done else {
+        return;
+    };
     if report.unconfirmed {
-        complain(&format!(
+        notice(&format!(
             "{remote} is unconfirmed: its newest version could not be shown to be on three nodes"
         ));
     }
@@ -121,4 +181,18 @@ fn tell(remote: &FilePath, report: &GetReport, stats: bool) {
         let moved = report.manifest.size().saturating_sub(report.resumed);
         output::stats(moved, report.per_node, report.rounds, report.elapsed);
     }
+}
+
+/// The members of the object of a file that only one has that was read.
+fn only_get(report: Option<&GetReport>) -> Value {
+    json!({
+        "size": report.map(|report| report.manifest.size()),
+        "md5": report.map(|report| report.manifest.md5().to_string()),
+        "version": report.map(|report| report.tag.to_string()),
+        "unconfirmed": report.map(|report| report.unconfirmed),
+        "resumed": report.map(|report| report.resumed),
+        "per_node": report.map(|report| report.per_node),
+        "rounds": report.map(|report| report.rounds),
+        "seconds": report.map(|report| report.elapsed.as_secs_f64()),
+    })
 }

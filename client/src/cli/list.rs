@@ -1,5 +1,6 @@
 //! list and stat
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io::{BufWriter, ErrorKind, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -158,6 +159,30 @@ pub(super) async fn under(context: &Context, folder: &FilePath) -> Result<Vec<Li
         return Err(Error::NotFound { path: folder.clone(), unconfirmed: false });
     }
     Ok(files)
+}
+
+/// The paths of all files under a remote folder, of which there may be none.
+pub(super) async fn names_under(
+    context: &Context,
+    folder: &FilePath,
+) -> Result<HashSet<String>, Error> {
+    match under(context, folder).await {
+        Err(Error::NotFound { .. }) => Ok(HashSet::new()),
+        files => Ok(files?.into_iter().map(|file| file.path.to_string()).collect()),
+    }
+}
+
+/// Whether there is such a file now.
+pub(super) async fn is_there(context: &Context, path: &FilePath) -> Result<bool, Error> {
+    let state = tokio::select! {
+        state = context.client.stat(path) => state,
+        () = context.cancel.cancelled() => Err(Error::Interrupted),
+    };
+    match state {
+        Ok(_) => Ok(true),
+        Err(Error::NotFound { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// A prefix as the user typed it.

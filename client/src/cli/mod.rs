@@ -23,6 +23,10 @@ mod output;
 
 mod many;
 
+mod told;
+
+mod filter;
+
 mod expire;
 
 mod put;
@@ -47,6 +51,8 @@ mod status;
 
 mod verify;
 
+mod doctor;
+
 mod shell;
 
 use std::process::ExitCode;
@@ -55,7 +61,7 @@ use clap::{CommandFactory, Parser};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Client, Error};
-use args::{Args, Command};
+use args::{Args, Command, Output};
 use exit::Exit;
 use settings::{Said, Settings};
 use style::Style;
@@ -85,8 +91,9 @@ pub fn run() -> ExitCode {
         clap_complete::generate(shell, &mut Args::command(), "dfsctl", &mut script);
         return talk::say(&String::from_utf8_lossy(&script)).into();
     }
-    if let Command::Recover(args) = &args.command {
-        return recover::run(args).into();
+    if let Command::Recover(recover) = &args.command {
+        let output = Said::read(&args.global).layers.output.value;
+        return recover::run(recover, output == Output::Json).into();
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -108,6 +115,12 @@ async fn start(args: Args) -> Exit {
     talk::set_manner(verbosity, Style::of_stderr(colour));
     if let Command::Config(config) = &args.command {
         return config::run(&args.global, said, &config.command);
+    }
+    if matches!(args.command, Command::Doctor) {
+        return tokio::select! {
+            exit = doctor::run(&args.global, said) => exit,
+            () = cancel.cancelled() => exit::report(&Error::Interrupted),
+        };
     }
     let settings = match Settings::new(&args.global, said) {
         Ok(settings) => settings,
@@ -153,6 +166,7 @@ async fn execute(context: &Context, command: Command) -> Exit {
         Command::Status => status::run(context).await,
         Command::Shell
         | Command::Config(_)
+        | Command::Doctor
         | Command::Recover(_)
         | Command::Completions { .. }
         | Command::Login

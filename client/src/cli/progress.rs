@@ -39,6 +39,11 @@ impl Bar {
         Self(wanted.then(shown))
     }
 
+    /// No bar: it is over before one is drawn.
+    pub(super) fn none() -> Self {
+        Self(None)
+    }
+
     /// A bar over what is not known yet and grows.
     pub(super) fn growing(what: &str) -> Self {
         let bar = Self::later(what);

@@ -1,32 +1,25 @@
 //! put
 
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStrExt;
+mod plan;
+
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
+
+use serde_json::{Value, json};
 
 use super::args::PutArgs;
 use super::exit::{Exit, report, sum_up};
 use super::expire::Expire;
-use super::many::{at_once, remote_folder, remote_path, run as run_many, under};
+use super::filter::Filter;
+use super::list::{is_there, names_under};
+use super::many::{at_once, run as run_many};
 use super::progress::Bar;
-use super::talk::{complain, detail};
+use super::talk::complain;
+use super::told::{Outcome, Told, merged};
 use super::{Context, output};
-use crate::{Error, FilePath, PutOptions};
-
-/// One file to store.
-struct Job {
-    local: PathBuf,
-    remote: FilePath,
-    bytes: u64,
-}
-
-/// What is to be stored, and what was found that cannot be.
-#[derive(Default)]
-struct Plan {
-    jobs: Vec<Job>,
-    skipped: Vec<Exit>,
-}
+use crate::{Error, FilePath, PutOptions, PutReport};
+use plan::{Job, Mistake, Plan, Unfit};
 
 pub(super) async fn run(context: &Context, args: PutArgs) -> Exit {
     if args.resume && args.paths.iter().any(|path| path == "-") {
@@ -53,7 +46,15 @@ pub(super) async fn run(context: &Context, args: PutArgs) -> Exit {
             return Exit::Usage;
         }
     };
-    let plan = if args.recursive { plan_folder(&args.paths) } else { plan_files(&args.paths) };
+    let filter = match Filter::new(&args.include, &args.exclude) {
+        Ok(filter) => filter,
+        Err(mistake) => {
+            complain(&format!("put: {mistake}"));
+            return Exit::Usage;
+        }
+    };
+    let plan =
+        if args.recursive { plan::folder(&args.paths, &filter) } else { plan::files(&args.paths) };
     let plan = match plan {
         Ok(plan) => plan,
         Err(Mistake::Usage(text)) => {
@@ -62,38 +63,100 @@ pub(super) async fn run(context: &Context, args: PutArgs) -> Exit {
         }
         Err(Mistake::Error(error)) => return report(&error),
     };
+    let there = match &plan.folder {
+        Some(folder) if args.no_clobber => match names_under(context, folder).await {
+            Ok(there) => Some(there),
+            Err(error) => return report(&error),
+        },
+        _ => None,
+    };
+    let options =
+        PutOptions { resume, expires, cancel: context.cancel.clone(), ..PutOptions::default() };
+    store(context, &args, plan, there, options).await
+}
+
+/// Stores what is planned. `there` are the files of the remote folder that are to be left alone.
+async fn store(
+    context: &Context,
+    args: &PutArgs,
+    plan: Plan,
+    there: Option<HashSet<String>>,
+    options: PutOptions,
+) -> Exit {
     let total = plan.jobs.iter().fold(0_u64, |total, job| total.saturating_add(job.bytes));
-    let bar = Bar::start(total, "put");
+    let bar = Bar::start(if args.dry_run { 0 } else { total }, "put");
+    let told = Told::new(context, bar.clone(), ["stored", "store"], false);
+    for Unfit { local, why, exit } in &plan.unfit {
+        let members = members(None, local);
+        let rest = only_put(None);
+        told.unfit(merged(members, rest), why, *exit);
+    }
     let at_once = context.settings.jobs.unwrap_or_else(|| at_once(plan.jobs.len(), total));
-    let (stats, bar_ref, resume) = (args.stats, &bar, &resume);
+    let (bar_ref, told_ref, there, options) = (&bar, &told, &there, &options);
     let exit = run_many(&context.cancel, plan.jobs, at_once, |job| async move {
-        let options = PutOptions {
-            progress: bar_ref.handle(),
-            resume: resume.clone(),
-            expires,
-            cancel: context.cancel.clone(),
-            ..PutOptions::default()
-        };
-        let client = &context.client;
-        let done = format!("stored {} as {}", job.local.display(), job.remote);
-        let report = if job.local == Path::new("-") {
-            client.put_stream(job.remote, Box::new(std::io::stdin()), options).await?
-        } else {
-            client.put(&job.local, job.remote, options).await?
-        };
-        detail(&format!("{done}, {} bytes", report.size));
-        if stats {
+        let options = PutOptions { progress: bar_ref.handle(), ..options.clone() };
+        let done = one(context, args, &job, there.as_ref(), options).await;
+        let what = format!("{} as {}", job.local.display(), job.remote);
+        let members = members(Some(&job.remote), &job.local);
+        told_ref.file(&what, members, &done, only_put);
+        if let (Ok(Outcome::Done(report)), true) = (&done, args.stats) {
             output::stats(report.size, report.per_node, report.rounds, report.elapsed);
         }
-        Ok(())
+        done.map(drop)
     })
     .await;
-    bar.finish();
-    if plan.skipped.is_empty() {
-        exit
-    } else {
-        sum_up(&[&plan.skipped[..], &[Exit::Ok, exit]].concat())
+    let exit = told.end(exit);
+    if plan.unfit.is_empty() {
+        return exit;
     }
+    let mut exits: Vec<Exit> = plan.unfit.iter().map(|unfit| unfit.exit).collect();
+    exits.extend([Exit::Ok, exit]);
+    sum_up(&exits)
+}
+
+async fn one(
+    context: &Context,
+    args: &PutArgs,
+    job: &Job,
+    there: Option<&HashSet<String>>,
+    options: PutOptions,
+) -> Result<Outcome<PutReport>, Error> {
+    let (client, remote) = (&context.client, job.remote.clone());
+    if args.no_clobber {
+        let there = match there {
+            Some(there) => there.contains(remote.as_str()),
+            None => is_there(context, &remote).await?,
+        };
+        if there {
+            return Ok(Outcome::Skipped);
+        }
+    }
+    let stdin = job.local == Path::new("-");
+    if args.dry_run {
+        return Ok(Outcome::Planned((!stdin).then_some(job.bytes)));
+    }
+    let stored = if stdin {
+        client.put_stream(remote, Box::new(std::io::stdin()), options).await
+    } else {
+        client.put(&job.local, remote, options).await
+    };
+    stored.map(Outcome::Done)
+}
+
+fn members(remote: Option<&FilePath>, local: &Path) -> Value {
+    json!({ "path": remote.map(FilePath::as_str), "local": local.to_string_lossy() })
+}
+
+/// The members of the object of a file that only one has that was stored.
+fn only_put(report: Option<&PutReport>) -> Value {
+    json!({
+        "size": report.map(|report| report.size),
+        "md5": report.map(|report| report.md5.to_string()),
+        "version": report.map(|report| report.tag.to_string()),
+        "per_node": report.map(|report| report.per_node),
+        "rounds": report.map(|report| report.rounds),
+        "seconds": report.map(|report| report.elapsed.as_secs_f64()),
+    })
 }
 
 /// Where notes about puts that were cut off are.
@@ -101,128 +164,4 @@ fn state_folder() -> Option<PathBuf> {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let state = set("XDG_STATE_HOME").or_else(|| Some(set("HOME")?.join(".local/state")));
     state.map(|state| state.join("dfs"))
-}
-
-enum Mistake {
-    Usage(String),
-    Error(Error),
-}
-
-impl From<Error> for Mistake {
-    fn from(error: Error) -> Self {
-        Self::Error(error)
-    }
-}
-
-fn usage(text: impl Into<String>) -> Mistake {
-    Mistake::Usage(text.into())
-}
-
-/// `LOCAL`, `LOCAL REMOTE`, `LOCAL… FOLDER`.
-fn plan_files(paths: &[OsString]) -> Result<Plan, Mistake> {
-    let mut plan = Plan::default();
-    let (locals, folder) = match paths {
-        [] => return Err(usage("put: name a local file")),
-        [local] => (std::slice::from_ref(local), None),
-        [local, remote] if !remote.as_bytes().ends_with(b"/") => {
-            let remote = remote_path(remote)?;
-            let local = PathBuf::from(local);
-            let bytes = local_length(&local)?;
-            plan.jobs.push(Job { local, remote, bytes });
-            return Ok(plan);
-        }
-        [locals @ .., remote] => (locals, Some(remote_folder(remote)?)),
-    };
-    for local in locals {
-        let local = PathBuf::from(local);
-        if local == Path::new("-") {
-            return Err(usage("put -: stdin has no name; give a remote path"));
-        }
-        let name = local.file_name().ok_or_else(|| {
-            usage(format!("put {}: it has no base name; give a remote path", local.display()))
-        })?;
-        let remote = under(folder.as_ref(), name)?;
-        // With several files a missing one is told when its turn comes.
-        let bytes = match local_length(&local) {
-            Err(mistake) if locals.len() == 1 => return Err(mistake),
-            other => other.unwrap_or(0),
-        };
-        if let Some(other) = plan.jobs.iter().find(|job| job.remote == remote) {
-            let (a, b) = (other.local.display(), local.display());
-            return Err(usage(format!("{a} and {b} would both be stored as {remote}")));
-        }
-        plan.jobs.push(Job { local, remote, bytes });
-    }
-    Ok(plan)
-}
-
-fn local_length(local: &Path) -> Result<u64, Mistake> {
-    if local == Path::new("-") {
-        return Ok(0);
-    }
-    let about = std::fs::metadata(local).map_err(Error::local("read", local))?;
-    if about.is_dir() {
-        return Err(usage(format!("{} is a folder; use put -r", local.display())));
-    }
-    if !about.is_file() {
-        let why = std::io::Error::other("it is not a regular file");
-        return Err(Error::local("put", local)(why).into());
-    }
-    Ok(about.len())
-}
-
-/// `-r FOLDER [REMOTE]`.
-fn plan_folder(paths: &[OsString]) -> Result<Plan, Mistake> {
-    let (local, remote) = match paths {
-        [local] => {
-            let local = PathBuf::from(local);
-            // `.` and `..` get the name of the folder they are.
-            let full = local.canonicalize().map_err(Error::local("read", &*local))?;
-            let name = full.file_name().ok_or_else(|| usage("put -r: give a remote folder"))?;
-            let remote = under(None, name)?;
-            (local, remote)
-        }
-        [local, remote] => (PathBuf::from(local), remote_folder(remote)?),
-        _ => {
-            return Err(usage("put -r takes one local folder and at most one remote one"));
-        }
-    };
-    let about = std::fs::metadata(&local).map_err(Error::local("read", &*local))?;
-    if !about.is_dir() {
-        return Err(usage(format!("{} is no folder", local.display())));
-    }
-    let mut plan = Plan::default();
-    walk(&local, &remote, &mut plan)?;
-    Ok(plan)
-}
-
-fn walk(folder: &Path, remote: &FilePath, plan: &mut Plan) -> Result<(), Error> {
-    let read = || Error::local("read", folder);
-    let mut entries: Vec<std::fs::DirEntry> =
-        std::fs::read_dir(folder).map_err(read())?.collect::<Result<_, _>>().map_err(read())?;
-    entries.sort_by_key(std::fs::DirEntry::file_name);
-    for entry in entries {
-        let local = entry.path();
-        let about = entry.metadata().map_err(Error::local("read", &*local))?;
-        let remote = match under(Some(remote), &entry.file_name()) {
-            Ok(remote) => remote,
-            Err(error) => {
-                plan.skipped.push(report(&error));
-                continue;
-            }
-        };
-        if about.is_dir() {
-            // A folder that cannot be read must not hide the others.
-            if let Err(error) = walk(&local, &remote, plan) {
-                plan.skipped.push(report(&error));
-            }
-        } else if about.is_file() {
-            plan.jobs.push(Job { local, remote, bytes: about.len() });
-        } else {
-            let kind = if about.is_symlink() { "a symbolic link" } else { "a special file" };
-            complain(&format!("{} skipped: it is {kind}", local.display()));
-            plan.skipped.push(Exit::Some);
-        }
-    }
-    Ok(())
 }

@@ -7,11 +7,14 @@ use super::args::RecoverArgs;
 use super::exit::Exit;
 use super::talk::complain;
 
-pub(super) fn run(args: &RecoverArgs) -> Exit {
+pub(super) fn run(args: &RecoverArgs, json: bool) -> Exit {
     let beside = std::env::current_exe().ok().map(|own| own.with_file_name("dfsd"));
     let program = beside.filter(|beside| beside.is_file()).unwrap_or_else(|| PathBuf::from("dfsd"));
     let mut command = Command::new(&program);
     command.arg("recover").arg("--from").args(&args.from);
+    if json {
+        command.arg("--json");
+    }
     match command.status() {
         Err(error) => {
             complain(&format!(

@@ -2,33 +2,53 @@
 
 use std::ffi::OsStr;
 
+use serde_json::json;
+
 use super::Context;
 use super::args::RmArgs;
 use super::exit::{Exit, report, sum_up};
-use super::list::under;
+use super::list::{is_there, under};
 use super::many::{remote_folder, remote_path, run as run_many};
+use super::progress::Bar;
+use super::told::{Outcome, Told};
 use crate::{Error, FilePath};
 
 /// Removals at once.
 const AT_ONCE: usize = 64;
 
 pub(super) async fn run(context: &Context, args: RmArgs) -> Exit {
+    let told = Told::new(context, Bar::none(), ["removed", "remove"], false);
     let (mut paths, mut failed) = (Vec::new(), Vec::new());
     for remote in &args.remotes {
         match find(context, remote, args.recursive).await {
             Ok(found) => paths.extend(found),
             // One bad name among several must not keep the others from being removed.
-            Err(error) => failed.push(report(&error)),
+            Err(error) => {
+                let exit = report(&error);
+                told.unfit(json!({ "path": remote.to_string_lossy() }), &error.to_string(), exit);
+                failed.push(exit);
+            }
         }
     }
     if paths.is_empty() {
-        return sum_up(&failed);
+        return told.end(sum_up(&failed));
     }
     let at_once = context.settings.jobs.unwrap_or(AT_ONCE);
-    let exit = run_many(&context.cancel, paths, at_once, |path| {
-        context.client.remove(path, &context.cancel)
+    let told_ref = &told;
+    let exit = run_many(&context.cancel, paths, at_once, |path| async move {
+        let done = if !args.dry_run {
+            context.client.remove(path.clone(), &context.cancel).await.map(Outcome::Done)
+        } else if args.recursive || is_there(context, &path).await? {
+            Ok(Outcome::Planned(None))
+        } else {
+            Err(Error::NotFound { path: path.clone(), unconfirmed: false })
+        };
+        let members = json!({ "path": path.as_str() });
+        told_ref.file(path.as_str(), members, &done, |_: Option<&()>| json!({}));
+        done.map(drop)
     })
     .await;
+    let exit = told.end(exit);
     if failed.is_empty() { exit } else { sum_up(&[&failed[..], &[exit]].concat()) }
 }
 

@@ -167,6 +167,19 @@ impl Settings {
         self.try_passwords(typed, |credentials| credentials.log_in(cache.clone())).await
     }
 
+    /// The password that would be used, or else a login of before; no token stands for a
+    /// password that is there, so that the nodes check it.
+    pub(super) async fn credentials(&self) -> Result<Credentials, Error> {
+        let user = self.user.clone();
+        match (self.password()?, &self.cache) {
+            (Some(password), _) => Ok(Credentials::new(user, password)),
+            (None, Some(cache)) if cache.has_login(&self.config.cluster, &user) => {
+                Ok(Credentials::logged_in(user, cache.clone()))
+            }
+            (None, _) => Ok(Credentials::new(user, self.ask().await?)),
+        }
+    }
+
     /// Ends what logins of before have left; tells what did not work.
     pub(super) async fn log_out(&self) -> Result<Vec<NodeError>, Error> {
         Ok(Client::log_out(&self.config, self.user.clone(), self.cache()?).await)

@@ -13,6 +13,9 @@ pub(super) struct RecoverArgs {
     /// files go to OUT/USER/PATH.
     #[arg(long, required = true, num_args = 2.., value_names = ["DIR", "OUT"])]
     from: Vec<PathBuf>,
+    /// Print the result as JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 pub(super) fn recover(args: &RecoverArgs) -> Result<(), CliError> {
@@ -25,8 +28,18 @@ pub(super) fn recover(args: &RecoverArgs) -> Result<(), CliError> {
             error => CliError::Usage(error.to_string()),
         },
     )?;
-    say(format_args!("recovered {} files to {}", recovered.files, out.display()));
-    if recovered.without_index > 0 {
+    if args.json {
+        let result = serde_json::json!({
+            "out": out.to_string_lossy(),
+            "files": recovered.files,
+            "guessed": recovered.guessed,
+            "incomplete": recovered.incomplete,
+        });
+        say(format_args!("{result}"));
+    } else {
+        say(format_args!("recovered {} files to {}", recovered.files, out.display()));
+    }
+    if recovered.without_index > 0 && !args.json {
         say(format_args!(
             "{} uploads of directories without an index are written as PATH~TIME: nobody can \
              tell which of them was current or removed, and files whose chunks are up to 64 KiB \

@@ -1,0 +1,180 @@
+//! What a put is to store: from what was typed, and what is in a folder.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use super::super::exit::{Exit, report};
+use super::super::filter::Filter;
+use super::super::many::{remote_folder, remote_path, under};
+use super::super::talk::complain;
+use crate::{Error, FilePath};
+
+/// One file to store.
+pub(super) struct Job {
+    pub(super) local: PathBuf,
+    pub(super) remote: FilePath,
+    pub(super) bytes: u64,
+}
+
+/// Something in a folder that cannot be stored. It has been told.
+pub(super) struct Unfit {
+    pub(super) local: PathBuf,
+    pub(super) why: String,
+    pub(super) exit: Exit,
+}
+
+/// What is to be stored, and what was found that cannot be.
+#[derive(Default)]
+pub(super) struct Plan {
+    pub(super) jobs: Vec<Job>,
+    pub(super) unfit: Vec<Unfit>,
+    /// The remote folder of all of them, with -r.
+    pub(super) folder: Option<FilePath>,
+}
+
+pub(super) enum Mistake {
+    Usage(String),
+    Error(Error),
+}
+
+impl From<Error> for Mistake {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
+}
+
+fn usage(text: impl Into<String>) -> Mistake {
+    Mistake::Usage(text.into())
+}
+
+/// `LOCAL`, `LOCAL REMOTE`, `LOCAL… FOLDER`.
+pub(super) fn files(paths: &[OsString]) -> Result<Plan, Mistake> {
+    let mut plan = Plan::default();
+    let (locals, folder) = match paths {
+        [] => return Err(usage("put: name a local file")),
+        [local] => (std::slice::from_ref(local), None),
+        [local, remote] if !remote.as_bytes().ends_with(b"/") => {
+            let remote = remote_path(remote)?;
+            let local = PathBuf::from(local);
+            let bytes = local_length(&local)?;
+            plan.jobs.push(Job { local, remote, bytes });
+            return Ok(plan);
+        }
+        [locals @ .., remote] => (locals, Some(remote_folder(remote)?)),
+    };
+    for local in locals {
+        let local = PathBuf::from(local);
+        if local == Path::new("-") {
+            return Err(usage("put -: stdin has no name; give a remote path"));
+        }
+        let name = local.file_name().ok_or_else(|| {
+            usage(format!("put {}: it has no base name; give a remote path", local.display()))
+        })?;
+        let remote = under(folder.as_ref(), name)?;
+        // With several files a missing one is told when its turn comes.
+        let bytes = match local_length(&local) {
+            Err(mistake) if locals.len() == 1 => return Err(mistake),
+            other => other.unwrap_or(0),
+        };
+        if let Some(other) = plan.jobs.iter().find(|job| job.remote == remote) {
+            let (a, b) = (other.local.display(), local.display());
+            return Err(usage(format!("{a} and {b} would both be stored as {remote}")));
+        }
+        plan.jobs.push(Job { local, remote, bytes });
+    }
+    Ok(plan)
+}
+
+fn local_length(local: &Path) -> Result<u64, Mistake> {
+    if local == Path::new("-") {
+        return Ok(0);
+    }
+    let about = std::fs::metadata(local).map_err(Error::local("read", local))?;
+    if about.is_dir() {
+        return Err(usage(format!("{} is a folder; use put -r", local.display())));
+    }
+    if !about.is_file() {
+        let why = std::io::Error::other("it is not a regular file");
+        return Err(Error::local("put", local)(why).into());
+    }
+    Ok(about.len())
+}
+
+/// `-r FOLDER [REMOTE]`.
+pub(super) fn folder(paths: &[OsString], filter: &Filter) -> Result<Plan, Mistake> {
+    let (local, remote) = match paths {
+        [local] => {
+            let local = PathBuf::from(local);
+            // `.` and `..` get the name of the folder they are.
+            let full = local.canonicalize().map_err(Error::local("read", &*local))?;
+            let name = full.file_name().ok_or_else(|| usage("put -r: give a remote folder"))?;
+            let remote = under(None, name)?;
+            (local, remote)
+        }
+        [local, remote] => (PathBuf::from(local), remote_folder(remote)?),
+        _ => {
+            return Err(usage("put -r takes one local folder and at most one remote one"));
+        }
+    };
+    let about = std::fs::metadata(&local).map_err(Error::local("read", &*local))?;
+    if !about.is_dir() {
+        return Err(usage(format!("{} is no folder", local.display())));
+    }
+    let mut plan = Plan::default();
+    Walk { filter, top: &local, plan: &mut plan }.folder(&local, &remote)?;
+    plan.folder = Some(remote);
+    Ok(plan)
+}
+
+struct Walk<'a> {
+    filter: &'a Filter,
+    top: &'a Path,
+    plan: &'a mut Plan,
+}
+
+impl Walk<'_> {
+    fn folder(&mut self, folder: &Path, remote: &FilePath) -> Result<(), Error> {
+        let read = || Error::local("read", folder);
+        let mut entries: Vec<std::fs::DirEntry> =
+            std::fs::read_dir(folder).map_err(read())?.collect::<Result<_, _>>().map_err(read())?;
+        entries.sort_by_key(std::fs::DirEntry::file_name);
+        for entry in entries {
+            let local = entry.path();
+            let about = entry.metadata().map_err(Error::local("read", &*local))?;
+            let below =
+                local.strip_prefix(self.top).unwrap_or(&local).to_string_lossy().into_owned();
+            let meant =
+                if about.is_dir() { self.filter.enters(&below) } else { self.filter.takes(&below) };
+            if !meant {
+                continue;
+            }
+            let remote = match under(Some(remote), &entry.file_name()) {
+                Ok(remote) => remote,
+                Err(error) => {
+                    self.failed(local, &error);
+                    continue;
+                }
+            };
+            if about.is_dir() {
+                // A folder that cannot be read must not hide the others.
+                if let Err(error) = self.folder(&local, &remote) {
+                    self.failed(local, &error);
+                }
+            } else if about.is_file() {
+                self.plan.jobs.push(Job { local, remote, bytes: about.len() });
+            } else {
+                let kind = if about.is_symlink() { "a symbolic link" } else { "a special file" };
+                let why = format!("{} skipped: it is {kind}", local.display());
+                complain(&why);
+                self.plan.unfit.push(Unfit { local, why, exit: Exit::Some });
+            }
+        }
+        Ok(())
+    }
+
+    fn failed(&mut self, local: PathBuf, error: &Error) {
+        let (why, exit) = (error.to_string(), report(error));
+        self.plan.unfit.push(Unfit { local, why, exit });
+    }
+}
