@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes a release: a tarball with statically linked programs, completions, licences and a list of
-# what is in them, and its checksum.
+# Makes a release: a tarball with statically linked programs, completions, manual pages, licences and
+# a list of what is in them, and its checksum.
 #
 #   ./release.sh [--allow-dirty] OUT_DIR
 #
@@ -62,11 +62,7 @@ cp deploy/prepare.sh "$dir/"
 for shell in bash zsh fish elvish powershell; do
   "$dir/bin/dfsctl" completions "$shell" >"$dir/completions/dfsctl.$shell"
 done
-if "$dir/bin/dfsctl" man --help >/dev/null 2>&1; then
-  "$dir/bin/dfsctl" man "$dir/man"
-else
-  rmdir "$dir/man"
-fi
+"$dir/bin/dfsctl" man --out "$dir/man"
 cargo metadata --locked --format-version 1 --filter-platform "$host" |
   deploy/sbom.py "$version" dfs-server dfs-client >"$dir/sbom.cdx.json"
 

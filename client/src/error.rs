@@ -331,7 +331,10 @@ struct Nodes<'a>(&'a [NodeError]);
 
 impl fmt::Display for Nodes<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (place, node) in self.0.iter().enumerate() {
+        // They failed in any order; people look for them in this one.
+        let mut nodes: Vec<&NodeError> = self.0.iter().collect();
+        nodes.sort_by_key(|error| error.node);
+        for (place, node) in nodes.into_iter().enumerate() {
             write!(f, "{} {node}", if place == 0 { ":" } else { "," })?;
         }
         Ok(())

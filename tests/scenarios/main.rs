@@ -9,8 +9,8 @@
 //! answer nor refuse ([`stalls`]), clients in each other's way or gone ([`races`], [`interruptions`],
 //! [`resumption`], [`crowd`]), other versions ([`skew`]), who may do what
 //! ([`accounts`], [`logins`], [`api`], [`errors`], [`paths`], [`configuration`], [`settings`],
-//! [`encryption`], [`attacks`]), what people at a terminal see ([`terminal`], [`doctor`]) and
-//! operators ([`seeing`], [`admin`]), and what it costs ([`memory`], [`costs`]).
+//! [`encryption`], [`attacks`]), what people at a terminal see ([`terminal`],
+//! [`doctor`], [`golden`]) and operators ([`seeing`], [`admin`]), and what it costs ([`memory`], [`costs`]).
 //! [`tidy`] reads the sources.
 
 mod placement;
@@ -74,6 +74,8 @@ mod settings;
 mod terminal;
 
 mod doctor;
+
+mod golden;
 
 mod encryption;
 

@@ -99,6 +99,7 @@ const RESERVED: &[Reserved] = &[
             "cli/get",
             "cli/config",
             "cli/doctor",
+            "cli/man",
         ],
         why: "local files are read and written in one place each",
     },

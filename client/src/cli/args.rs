@@ -11,28 +11,13 @@ use super::style::Colour;
 
 /// Store, read, list and remove files on a dfs cluster.
 #[derive(Parser)]
-#[command(name = "dfsctl", version, max_term_width = 100, after_help = EXAMPLES)]
+#[command(name = "dfsctl", version, max_term_width = 100)]
 pub(super) struct Args {
     #[command(flatten)]
     pub(super) global: Global,
     #[command(subcommand)]
     pub(super) command: Command,
 }
-
-const EXAMPLES: &str = "\
-Examples:
-  dfsctl put report.pdf                 store report.pdf as report.pdf
-  dfsctl put *.log logs/                store several files under logs/
-  dfsctl put -r photos                  store a folder
-  dfsctl get report.pdf                 read it into the current folder
-  dfsctl get notes.txt - | less         read it to stdout
-  dfsctl list -l logs/                  size, time and state of what is under logs/
-  dfsctl stat report.pdf                which node holds what, and what may still fail
-
-Exit codes:
-  0 ok · 1 other failure · 2 usage or configuration · 3 not found · 4 credentials refused ·
-  5 not enough nodes · 6 corrupt data · 7 outcome unknown · 8 some of several files failed ·
-  130 interrupted";
 
 /// Flags of all commands. What is not given here is looked for in the environment and in files.
 #[derive(ClapArgs, Clone, Default)]
@@ -177,6 +162,8 @@ pub(super) enum Command {
     Config(ConfigArgs),
     /// Type commands at a prompt
     Shell,
+    /// Print a manual page, or write all
+    Man(ManArgs),
     /// Print a completion script
     Completions {
         /// For which shell
@@ -366,4 +353,14 @@ pub(super) enum ConfigCommand {
         /// Name of a context
         name: String,
     },
+}
+
+/// man
+#[derive(ClapArgs)]
+pub(super) struct ManArgs {
+    /// Write the pages of all commands into this folder
+    #[arg(long, value_name = "DIR")]
+    pub(super) out: Option<PathBuf>,
+    /// Of this command [default: of dfsctl itself]
+    pub(super) command: Option<String>,
 }

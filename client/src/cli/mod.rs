@@ -5,6 +5,10 @@
 
 mod args;
 
+mod help;
+
+mod man;
+
 mod exit;
 
 mod style;
@@ -57,7 +61,7 @@ mod shell;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::FromArgMatches;
 use tokio_util::sync::CancellationToken;
 
 use crate::{Client, Error};
@@ -78,7 +82,9 @@ struct Context {
 
 /// Runs the program with its arguments; the result is its exit code.
 pub fn run() -> ExitCode {
-    let args = match Args::try_parse() {
+    let args = help::command().try_get_matches();
+    let args = args.and_then(|matches| Args::from_arg_matches(&matches));
+    let args = match args {
         Ok(args) => args,
         Err(error) => {
             // Help and version are no mistakes; a closed pipe is none either.
@@ -88,8 +94,11 @@ pub fn run() -> ExitCode {
     };
     if let Command::Completions { shell } = args.command {
         let mut script = Vec::new();
-        clap_complete::generate(shell, &mut Args::command(), "dfsctl", &mut script);
+        clap_complete::generate(shell, &mut help::command(), "dfsctl", &mut script);
         return talk::say(&String::from_utf8_lossy(&script)).into();
+    }
+    if let Command::Man(args) = &args.command {
+        return man::run(args).into();
     }
     if let Command::Recover(recover) = &args.command {
         let output = Said::read(&args.global).layers.output.value;
@@ -167,6 +176,7 @@ async fn execute(context: &Context, command: Command) -> Exit {
         Command::Shell
         | Command::Config(_)
         | Command::Doctor
+        | Command::Man(_)
         | Command::Recover(_)
         | Command::Completions { .. }
         | Command::Login
