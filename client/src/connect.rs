@@ -292,12 +292,15 @@ impl Node {
         }
         match answer {
             Ok(answer) => Ok(answer),
-            Err(cause) => {
-                let error = self.error(cause);
-                self.note(&session, &error).await;
-                Err(error)
-            }
+            Err(cause) => Err(self.failed(&session, cause).await),
         }
+    }
+
+    /// What went wrong in a session, as an error; draws conclusions from it.
+    pub(crate) async fn failed(&self, session: &Session, cause: Cause) -> NodeError {
+        let error = self.error(cause);
+        self.note(session, &error).await;
+        error
     }
 
     /// Draws conclusions from a failure: a node that did not answer in time is left alone for

@@ -1,9 +1,12 @@
 //! GET: decide which version counts, fetch its four chunks once, check every block.
 
+mod job;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use dfs_proto::chunk::{ChunkId, ChunkSet};
 use dfs_proto::manifest::{Manifest, Version};
 use dfs_proto::name::FilePath;
@@ -12,17 +15,17 @@ use dfs_proto::protocol::fetch::{Fetch, Source};
 use dfs_proto::protocol::read::Outcome;
 use dfs_proto::tag::Tag;
 use dfs_proto::wire::pb::Selection;
-use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio_util::sync::CancellationToken;
 
 use crate::connect::Notice;
-use crate::error::{Error, NodeError, Operation};
-use crate::look::{INLINE_BYTES, Look};
+use crate::error::{Error, Operation};
+use crate::look::Look;
 use crate::nodes::Nodes;
-use crate::partial::Prefix;
-use crate::sink::{PartFile, Place, Sink, StreamSink};
-use crate::transfer::{Failure, Piece, Transfer};
+use crate::sink::{PartFile, Sink, StreamSink, WrongDigest};
+use crate::transfer::Transfer;
 use crate::upload::{Progress, Traffic};
+use crate::whole::Whole;
+use job::Job;
 
 /// How long a decided GET waits for nodes that have not answered, so that four nodes share the
 /// work; after that the others do theirs.
@@ -111,44 +114,40 @@ async fn run(
     options: GetOptions,
     place: &mut Option<Sink>,
 ) -> Result<GetReport, Error> {
-    let started = Instant::now();
-    let traffic = Arc::new(Traffic::default());
-    let mut read = Get { nodes: nodes.clone(), path, options, traffic, rounds: 0, resumed: 0 };
+    let mut read = Get::start(nodes, path, options);
     let (mut look, version, unconfirmed) = read.decide().await?;
     if let (Some(progress), Some(manifest)) = (&read.options.progress, version.manifest()) {
         progress.start(manifest.size());
     }
+    let here = read.gather(&mut look, &version).await;
     // Nothing local is touched before the file is known to exist.
     let size = version.manifest().map_or(0, Manifest::size);
+    let come: u64 = here.iter().map(|(_, data)| data.len() as u64).sum();
     let sink = place.insert(match output {
+        Output::File(target) if come == size => {
+            return read.write_whole(target, here, &version, unconfirmed).await;
+        }
         Output::File(target) => Sink::File(PartFile::create(target, size)?),
         Output::Stream(stream) => Sink::Stream(StreamSink::new(stream, read.options.verify)),
     });
     let mut decided = (version, unconfirmed);
-    if let Err(error) = read.fetch(&mut look, &decided.0, sink).await {
+    if let Err(error) = read.fetch(&mut look, &decided.0, here, sink).await {
         decided = read.newer(&decided.0, error, sink).await?;
     }
     let (version, unconfirmed) = decided;
-    let Some(manifest) = version.manifest().cloned() else {
+    let Some(manifest) = version.manifest() else {
         return Err(Error::NotFound { path: read.path, unconfirmed });
     };
-    if let Err(wrong) = sink.check(&manifest, read.options.verify).await? {
-        let what = format!("its MD5 is {}, stored was {}", wrong.0, manifest.md5());
-        return Err(Error::Corrupt { path: read.path, what, nodes: Vec::new() });
-    }
+    let checked = sink.check(manifest, read.options.verify).await?;
+    read.right(manifest, checked)?;
     if let Some(sink) = place.take() {
-        sink.finish(&manifest)?;
+        sink.finish(manifest)?;
     }
-    Ok(GetReport {
-        tag: version.tag,
-        manifest,
-        unconfirmed,
-        resumed: read.resumed,
-        per_node: read.traffic.per_node(),
-        rounds: read.rounds,
-        elapsed: started.elapsed(),
-    })
+    Ok(read.report(version.tag, manifest, unconfirmed))
 }
+
+/// Chunks that came with the first answers.
+type Here = Vec<(ChunkId, Bytes)>;
 
 struct Get {
     nodes: Arc<Nodes>,
@@ -157,9 +156,34 @@ struct Get {
     traffic: Arc<Traffic>,
     rounds: u32,
     resumed: u64,
+    started: Instant,
 }
 
 impl Get {
+    fn start(nodes: &Arc<Nodes>, path: FilePath, options: GetOptions) -> Self {
+        let (nodes, traffic) = (nodes.clone(), Arc::default());
+        Self { nodes, path, options, traffic, rounds: 0, resumed: 0, started: Instant::now() }
+    }
+
+    fn report(&self, tag: Tag, manifest: &Manifest, unconfirmed: bool) -> GetReport {
+        GetReport {
+            tag,
+            manifest: manifest.clone(),
+            unconfirmed,
+            resumed: self.resumed,
+            per_node: self.traffic.per_node(),
+            rounds: self.rounds,
+            elapsed: self.started.elapsed(),
+        }
+    }
+
+    fn right(&self, manifest: &Manifest, checked: Result<(), WrongDigest>) -> Result<(), Error> {
+        checked.map_err(|wrong| {
+            let what = format!("its MD5 is {}, stored was {}", wrong.0, manifest.md5());
+            Error::Corrupt { path: self.path.clone(), what, nodes: Vec::new() }
+        })
+    }
+
     /// Finds out which version counts.
     async fn decide(&mut self) -> Result<(Look, Version, bool), Error> {
         let selection = NodeId::ALL.map(|id| match self.options.pair {
@@ -210,8 +234,45 @@ impl Get {
         if began {
             return Err(Error::Replaced { path: self.path.clone() });
         }
-        self.fetch(&mut look, &version, sink).await?;
+        let here = self.gather(&mut look, &version).await;
+        self.fetch(&mut look, &version, here, sink).await?;
         Ok((version, unconfirmed))
+    }
+
+    /// Waits for the answers that are worth it; what has come with them.
+    async fn gather(&self, look: &mut Look, version: &Version) -> Here {
+        let used = |id: NodeId| self.options.pair.is_none_or(|pair| pair.contains(id));
+        look.linger(LINGER, used).await;
+        look.await_chunks(version, used).await;
+        let here = look.take_chunks(version.upload);
+        // For what came with the answers.
+        self.nodes.get(NodeId::ALL[0]).node().take(0).await;
+        here
+    }
+
+    /// All of it has come: writes the file.
+    async fn write_whole(
+        &self,
+        target: &Path,
+        here: Here,
+        version: &Version,
+        unconfirmed: bool,
+    ) -> Result<GetReport, Error> {
+        let Some(manifest) = version.manifest() else {
+            return Err(Error::NotFound { path: self.path.clone(), unconfirmed });
+        };
+        let file = Whole {
+            target: target.to_owned(),
+            manifest: manifest.clone(),
+            pieces: here.into_iter().map(|(_, data)| data).collect(),
+            verify: self.options.verify,
+        };
+        let written = self.nodes.write(file).await?;
+        self.right(manifest, written)?;
+        if let Some(progress) = &self.options.progress {
+            progress.advance(manifest.size());
+        }
+        Ok(self.report(version.tag, manifest, unconfirmed))
     }
 
     /// Fetches what has not come with the first answers.
@@ -219,6 +280,7 @@ impl Get {
         &mut self,
         look: &mut Look,
         version: &Version,
+        mut here: Here,
         sink: &mut Sink,
     ) -> Result<(), Error> {
         let Some(manifest) = version.manifest() else {
@@ -226,11 +288,6 @@ impl Get {
         };
         let pair = self.options.pair;
         let used = |id: NodeId| pair.is_none_or(|pair| pair.contains(id));
-        look.linger(LINGER, used).await;
-        look.await_chunks(version, used).await;
-        let mut here = look.take_chunks(version.upload);
-        // For what came with the answers.
-        self.nodes.get(NodeId::ALL[0]).node().take(0).await;
         let come = match sink {
             Sink::File(file) => file.begin(version, manifest).await?,
             Sink::Stream(_) => Default::default(),
@@ -263,28 +320,24 @@ impl Get {
         job.advance(self.resumed);
         match sink {
             Sink::File(file) => {
-                let mut pieces = Vec::new();
-                for (chunk, blocks) in here {
-                    let mut offset = chunk.range(manifest.size()).start;
-                    for block in blocks {
-                        let length = block.len() as u64;
-                        pieces.push((offset, block));
-                        offset += length;
-                    }
-                }
-                let bytes = pieces.iter().map(|(_, block)| block.len() as u64).sum();
-                file.write_all(pieces).await?;
+                let bytes = here.iter().map(|(_, data)| data.len() as u64).sum();
+                let start = |chunk: ChunkId| chunk.range(manifest.size()).start;
+                let pieces = here.into_iter().map(|(chunk, data)| (start(chunk), data));
+                file.write_all(pieces.collect()).await?;
                 job.advance(bytes);
                 job.fetch_to_file(wanted, file, come).await
+            }
+            Sink::Stream(stream) if wanted.is_empty() => {
+                job.advance(here.iter().map(|(_, data)| data.len() as u64).sum());
+                stream.write_whole(here.into_iter().map(|(_, data)| data).collect()).await
             }
             Sink::Stream(stream) => {
                 for chunk in ChunkId::ALL {
                     match here.iter().position(|(c, _)| *c == chunk) {
                         Some(place) => {
-                            for block in here.swap_remove(place).1 {
-                                job.advance(block.len() as u64);
-                                stream.write(block).await?;
-                            }
+                            let data = here.swap_remove(place).1;
+                            job.advance(data.len() as u64);
+                            stream.write(data).await?;
                         }
                         None if wanted.contains(chunk) => {
                             job.fetch_to_stream(chunk, stream).await?;
@@ -297,109 +350,3 @@ impl Get {
         }
     }
 }
-
-/// The fetching of one version.
-struct Job<'a> {
-    transfer: Transfer<'a>,
-    fetch: Fetch,
-    errors: Vec<NodeError>,
-    damaged: bool,
-}
-
-impl Job<'_> {
-    fn advance(&self, bytes: u64) {
-        if let Some(progress) = self.transfer.progress {
-            progress.advance(bytes);
-        }
-    }
-
-    /// All chunks at once, each from its node, written where they belong.
-    async fn fetch_to_file(
-        &mut self,
-        wanted: ChunkSet,
-        file: &PartFile,
-        come: [Prefix; 4],
-    ) -> Result<(), Error> {
-        let size = self.transfer.manifest.size();
-        let mut next = Vec::new();
-        for chunk in wanted.iter() {
-            let piece = Piece::after(chunk, come[chunk.index()]);
-            next.push((self.first(wanted, chunk)?, piece));
-        }
-        let Self { transfer, fetch, errors, damaged } = self;
-        let transfer = &*transfer;
-        let mut open = FuturesUnordered::new();
-        loop {
-            for (id, piece) in next.drain(..) {
-                let place = Place::File { file, start: piece.chunk.range(size).start };
-                open.push(transfer.run(id, piece, place));
-            }
-            match open.next().await {
-                None => return Ok(()),
-                Some(Ok(())) => {}
-                Some(Err(failure)) => {
-                    next.push(replace(transfer.path, fetch, errors, damaged, failure)?);
-                }
-            }
-        }
-    }
-
-    /// One chunk, in order.
-    async fn fetch_to_stream(
-        &mut self,
-        chunk: ChunkId,
-        sink: &mut StreamSink,
-    ) -> Result<(), Error> {
-        let mut id = self.first(ChunkSet::EMPTY.with(chunk), chunk)?;
-        let mut piece = Piece::start(chunk);
-        let Self { transfer, fetch, errors, damaged } = self;
-        while let Err(failure) = transfer.run(id, piece, Place::Stream(sink)).await {
-            (id, piece) = replace(transfer.path, fetch, errors, damaged, failure)?;
-        }
-        Ok(())
-    }
-
-    /// Whom to ask for `chunk` when all of `wanted` are to be fetched.
-    fn first(&self, wanted: ChunkSet, chunk: ChunkId) -> Result<NodeId, Error> {
-        let planned = self.fetch.plan(wanted)[chunk.index()];
-        let missing = || missing(self.transfer.path, &self.errors, self.damaged, chunk);
-        planned.or_else(|| self.fetch.next(chunk)).ok_or_else(missing)
-    }
-}
-
-/// Finds another node for the rest of a piece.
-fn replace(
-    path: &FilePath,
-    fetch: &mut Fetch,
-    errors: &mut Vec<NodeError>,
-    damaged: &mut bool,
-    failure: Failure,
-) -> Result<(NodeId, Piece), Error> {
-    match failure {
-        Failure::Local(error) => Err(error),
-        Failure::Node { piece, error, node_is_gone, bad } => {
-            *damaged |= bad;
-            if node_is_gone {
-                fetch.lost(error.node);
-            }
-            let next = fetch.failed(error.node, piece.chunk);
-            errors.retain(|old| old.node != error.node);
-            errors.push(error);
-            let next = next.map(|id| (id, piece));
-            next.ok_or_else(|| missing(path, errors, *damaged, piece.chunk))
-        }
-    }
-}
-
-fn missing(path: &FilePath, errors: &[NodeError], damaged: bool, chunk: ChunkId) -> Error {
-    let (path, nodes) = (path.clone(), errors.to_vec());
-    if damaged {
-        let what = format!("no node that answered has a good copy of chunk {chunk}");
-        Error::Corrupt { path, what, nodes }
-    } else {
-        Error::Incomplete { path, chunks: ChunkSet::EMPTY.with(chunk), nodes }
-    }
-}
-
-const _: () =
-    assert!(INLINE_BYTES <= dfs_proto::chunk::BLOCK_BYTES, "an inline chunk is one block");

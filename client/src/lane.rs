@@ -14,8 +14,11 @@ const QUEUE: usize = 4096;
 
 /// Sends requests `Q`, each answered by an `A`, in batches.
 pub(crate) struct Lane<Q, A> {
-    queue: mpsc::Sender<(Q, Option<Name>, oneshot::Sender<A>)>,
+    queue: mpsc::Sender<(Q, Option<Name>, Caller<A>)>,
 }
+
+/// Who waits for an answer.
+pub(crate) type Caller<A> = oneshot::Sender<A>;
 
 impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
     /// Starts a lane. `weight` is a request's share of a batch, which holds at most `limit`;
@@ -23,9 +26,27 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
     pub(crate) fn start<F, Fut>(limit: usize, weight: fn(&Q) -> usize, send: F) -> Self
     where
         F: Fn(Vec<Q>) -> Fut + Send + 'static,
-        Fut: Future<Output = Vec<A>> + Send,
+        Fut: Future<Output = Vec<A>> + Send + 'static,
     {
-        let (queue, mut waiting) = mpsc::channel::<(Q, Option<Name>, oneshot::Sender<A>)>(QUEUE);
+        Self::start_each(limit, weight, move |batch| {
+            let (requests, callers): (Vec<Q>, Vec<Caller<A>>) = batch.into_iter().unzip();
+            let answers = send(requests);
+            async move {
+                for (caller, answer) in callers.into_iter().zip(answers.await) {
+                    // A caller that went away needs no answer.
+                    let _ = caller.send(answer);
+                }
+            }
+        })
+    }
+
+    /// Starts a lane whose `send` answers each request of a batch as soon as it can.
+    pub(crate) fn start_each<F, Fut>(limit: usize, weight: fn(&Q) -> usize, send: F) -> Self
+    where
+        F: Fn(Vec<(Q, Caller<A>)>) -> Fut + Send + 'static,
+        Fut: Future<Output = ()> + Send,
+    {
+        let (queue, mut waiting) = mpsc::channel::<(Q, Option<Name>, Caller<A>)>(QUEUE);
         tokio::spawn(async move {
             let mut next = None;
             loop {
@@ -38,20 +59,16 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
                 };
                 let mut load = weight(&first.0);
                 let name = first.1.unwrap_or_else(Name::new);
-                let (mut requests, mut callers) = (vec![first.0], vec![first.2]);
+                let mut batch = vec![(first.0, first.2)];
                 while let Ok(more) = waiting.try_recv() {
                     load += weight(&more.0);
                     if load > limit {
                         next = Some(more);
                         break;
                     }
-                    requests.push(more.0);
-                    callers.push(more.2);
+                    batch.push((more.0, more.2));
                 }
-                for (caller, answer) in callers.into_iter().zip(under(name, send(requests)).await) {
-                    // A caller that went away needs no answer.
-                    let _ = caller.send(answer);
-                }
+                under(name, send(batch)).await;
             }
         });
         Self { queue }

@@ -50,11 +50,15 @@ mod source;
 
 mod upload;
 
+mod ask;
+
 mod nodes;
 
 mod put;
 
 mod locked;
+
+mod swap;
 
 mod partial;
 
@@ -63,6 +67,8 @@ mod note;
 mod tokens;
 
 mod sink;
+
+mod whole;
 
 mod look;
 

@@ -1,6 +1,7 @@
 //! The four nodes, each with the lanes that let concurrent operations share round trips.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use dfs_proto::chunk::ChunkSet;
@@ -13,16 +14,18 @@ use dfs_proto::protocol::put::Prepared;
 use dfs_proto::protocol::read::Reply;
 use dfs_proto::tag::Tag;
 use dfs_proto::wire::network::Network;
-use dfs_proto::wire::{MAX_BATCH, MAX_MESSAGE_BYTES, convert, pb, status};
+use dfs_proto::wire::{MAX_BATCH, MAX_GET_PATHS, MAX_MESSAGE_BYTES, convert, pb, status};
 use futures_util::future::join_all;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::task::TaskTracker;
 
+use crate::ask::{self, Ask};
 use crate::config::Config;
 use crate::connect::{CONNECT_LIMIT, Credentials, Node, Notice, Notify};
-use crate::error::{Cause, NodeError};
+use crate::error::{Cause, Error, NodeError};
 use crate::lane::Lane;
 use crate::upload::{self, Upload};
+use crate::whole::{self, Whole, Written};
 
 /// About what a version without notes takes on the wire, in bytes.
 const ENTRY_BYTES: usize = 2 << 10;
@@ -55,11 +58,13 @@ pub(crate) struct Member {
     commits: Lane<pb::CommitEntry, Answer<pb::CommitResult>>,
     confirms: Lane<pb::ConfirmEntry, ()>,
     uploads: Lane<(Arc<Upload>, ChunkSet), Answer<Prepared>>,
+    asks: Lane<Ask, ask::Answer>,
 }
 
 impl Member {
     fn new(node: Arc<Node>) -> Self {
-        let (a, b, c) = (node.clone(), node.clone(), node.clone());
+        let (a, b, c, d) = (node.clone(), node.clone(), node.clone(), node.clone());
+        let alone = Arc::new(AtomicBool::new(false));
         Self {
             node,
             commits: Lane::start(COMMIT_BATCH_BYTES, entry_weight, move |entries| {
@@ -70,6 +75,11 @@ impl Member {
                 SMALL_BATCH_BYTES,
                 |(upload, chunks)| upload.weight(*chunks),
                 move |uploads| upload::send_small(c.clone(), uploads),
+            ),
+            asks: Lane::start_each(
+                MAX_GET_PATHS,
+                |_| 1,
+                move |batch| ask::send(d.clone(), alone.clone(), batch),
             ),
         }
     }
@@ -86,6 +96,11 @@ impl Member {
         } else {
             upload::send_large(&self.node, &upload, chunks).await
         }
+    }
+
+    /// Asks for the node's record of a path and the selected chunks, if they are short.
+    pub(crate) async fn ask(&self, ask: Ask) -> ask::Answer {
+        self.asks.request(ask).await.unwrap_or_else(|| Err(self.gone()))
     }
 
     /// Sends one version; the error, if any, is for the user.
@@ -217,6 +232,7 @@ async fn confirm(node: Arc<Node>, entries: Vec<pb::ConfirmEntry>) -> Vec<()> {
 /// The four nodes.
 pub(crate) struct Nodes {
     members: PerNode<Arc<Member>>,
+    files: Lane<Whole, Written>,
     /// Taken by each PUT of a large file, which keeps some blocks per node in memory.
     large: Semaphore,
     notify: Notify,
@@ -244,7 +260,15 @@ impl Nodes {
         // takes a stream for broken.
         let large = if config.bandwidth.is_some() { 1 } else { LARGE_AT_ONCE };
         let large = Semaphore::new(large);
-        Self { members, large, notify, cluster, user, background: TaskTracker::new() }
+        let files = Lane::start_each(whole::BATCH, |_| 1, whole::write);
+        Self { members, files, large, notify, cluster, user, background: TaskTracker::new() }
+    }
+
+    /// Writes a file that has come as a whole.
+    pub(crate) async fn write(&self, file: Whole) -> Written {
+        let target = file.target.clone();
+        let gone = || Error::local("write", &*target)(std::io::Error::other("it was given up"));
+        self.files.request(file).await.unwrap_or_else(|| Err(gone()))
     }
 
     pub(crate) fn get(&self, id: NodeId) -> &Arc<Member> {

@@ -28,7 +28,7 @@ use dfs_proto::chunk::{BLOCK_BYTES, ChunkId, block_count, block_range};
 use dfs_proto::digest::Crc32c;
 use dfs_proto::manifest::{Manifest, Version};
 
-use crate::locked;
+use crate::{locked, swap};
 
 const MAGIC: &[u8; 8] = b"dfspart1";
 
@@ -82,11 +82,14 @@ impl Partial {
             + ENTRY_BYTES * block_count(manifest.chunk(ChunkId::C4).length);
         let mut found = vec![0; foot.len()];
         let expected = end + foot.len() as u64;
-        let same = self.file.metadata()?.len() == expected
-            && self.file.read_exact_at(&mut found, end).is_ok()
-            && found == foot;
+        let length = self.file.metadata()?.len();
+        let same =
+            length == expected && self.file.read_exact_at(&mut found, end).is_ok() && found == foot;
         if !same {
-            self.file.set_len(0)?;
+            // One that is emptied, even if it was empty, is written out when it is closed (ext4).
+            if length > 0 {
+                self.file.set_len(0)?;
+            }
             self.file.write_all_at(&foot, end)?;
             return Ok(Default::default());
         }
@@ -150,7 +153,7 @@ impl Partial {
 
     /// Gives it the name of its target.
     pub(crate) fn persist(&self, target: &Path) -> io::Result<()> {
-        std::fs::rename(&self.path, target)
+        swap::replace(&self.path, target)
     }
 }
 

@@ -1,7 +1,8 @@
 //! Where the bytes of a GET go: into a file, in any order, or out on a stream, in order.
 
+mod stream;
+
 use std::fs::File;
-use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,21 +13,19 @@ use dfs_proto::chunk::BLOCK_BYTES;
 use dfs_proto::digest::{Md5Digest, Md5Hasher};
 use dfs_proto::manifest::{Manifest, Version};
 use tempfile::{NamedTempFile, TempPath};
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::sync::Semaphore;
 
 use crate::error::Error;
 use crate::partial::{Partial, Prefix};
-
-/// Blocks that may wait for a slow stream.
-const QUEUE: usize = 2;
+use crate::swap;
+pub(crate) use stream::StreamSink;
 
 /// What has come of a file longer than this outlives the program, in bytes; a shorter one is
 /// fetched again in no time.
 const KEEP_BYTES: u64 = 64 << 20;
 
-/// Up to so many bytes are written at once: to hand them to another thread takes longer.
-const QUICK_BYTES: usize = 4 << 10;
+/// The pieces of a file up to so many bytes are copied together: one write takes less.
+const JOINED_BYTES: u64 = 64 << 10;
 
 /// A place for bytes.
 pub(crate) enum Sink {
@@ -42,6 +41,8 @@ pub(crate) struct PartFile {
     file: Hold,
     /// Length of the version that is being written.
     size: u64,
+    /// For one at a time: the system has them wait for each other on a core.
+    turn: Semaphore,
 }
 
 /// What holds the bytes until then.
@@ -58,6 +59,15 @@ enum Held {
     Partial(Arc<Partial>),
 }
 
+impl Held {
+    fn write(&self, size: u64, offset: u64, data: &[u8]) -> std::io::Result<()> {
+        match self {
+            Self::Temporary(file) => file.write_all_at(data, offset),
+            Self::Partial(partial) => Partial::write(partial.file(), size, offset, data),
+        }
+    }
+}
+
 impl PartFile {
     /// Makes the file in the target's directory, or opens what another get of `size` bytes has
     /// left there. Where another get to the same target is under way each has its own.
@@ -67,11 +77,11 @@ impl PartFile {
             let partial = Partial::open(&target).map_err(Error::local("write to", &*target))?;
             if let Some(partial) = partial {
                 let file = Hold::Partial(Arc::new(partial));
-                return Ok(Self { target, file, size });
+                return Ok(Self { target, file, size, turn: Semaphore::new(1) });
             }
         }
         let file = Self::temporary(&target)?;
-        Ok(Self { target, file, size })
+        Ok(Self { target, file, size, turn: Semaphore::new(1) })
     }
 
     fn temporary(target: &Path) -> Result<Hold, Error> {
@@ -105,6 +115,35 @@ impl PartFile {
         begun.map_err(Error::local("write to", &*self.target))
     }
 
+    /// Writes a whole short file, on a thread that may block.
+    pub(crate) fn write_whole(
+        target: &Path,
+        manifest: &Manifest,
+        pieces: &[Bytes],
+    ) -> Result<(), Error> {
+        let size = manifest.size();
+        let part = Self::create(target, size)?;
+        let (held, mut offset) = (part.held(), 0);
+        let mut write = |data: &[u8]| {
+            let written = held.write(size, offset, data);
+            offset += data.len() as u64;
+            written.map_err(Error::local("write", target))
+        };
+        if size <= JOINED_BYTES {
+            write(&pieces.concat())?;
+        } else {
+            pieces.iter().try_for_each(|piece| write(piece))?;
+        }
+        part.finish(manifest)
+    }
+
+    fn held(&self) -> Held {
+        match &self.file {
+            Hold::Temporary(file, _) => Held::Temporary(file.clone()),
+            Hold::Partial(partial) => Held::Partial(partial.clone()),
+        }
+    }
+
     /// Writes a block at its offset in the file.
     pub(crate) async fn write(&self, offset: u64, data: Bytes) -> Result<(), Error> {
         self.write_all(vec![(offset, data)]).await
@@ -112,24 +151,11 @@ impl PartFile {
 
     /// Writes blocks at their offsets in the file.
     pub(crate) async fn write_all(&self, blocks: Vec<(u64, Bytes)>) -> Result<(), Error> {
-        let size = self.size;
-        let file = match &self.file {
-            Hold::Temporary(file, _) => Held::Temporary(file.clone()),
-            Hold::Partial(partial) => Held::Partial(partial.clone()),
-        };
-        let bytes: usize = blocks.iter().map(|(_, block)| block.len()).sum();
-        let write = move || {
-            blocks.iter().try_for_each(|(offset, data)| match &file {
-                Held::Temporary(file) => file.write_all_at(data, *offset),
-                Held::Partial(partial) => Partial::write(partial.file(), size, *offset, data),
-            })
-        };
-        let written = if bytes <= QUICK_BYTES {
-            write()
-        } else {
-            let written = tokio::task::spawn_blocking(write).await;
-            written.unwrap_or_else(|error| Err(std::io::Error::other(error)))
-        };
+        let (held, size) = (self.held(), self.size);
+        let write = move || blocks.iter().try_for_each(|(at, data)| held.write(size, *at, data));
+        let _turn = self.turn.acquire().await;
+        let written = tokio::task::spawn_blocking(write).await;
+        let written = written.unwrap_or_else(|error| Err(std::io::Error::other(error)));
         written.map_err(Error::local("write", &*self.target))
     }
 
@@ -167,8 +193,11 @@ impl PartFile {
         let Self { target, file, .. } = self;
         let failed = || Error::local("write", &*target);
         let complete = |file: &File| {
-            // A version may be shorter than one that was begun before it.
-            file.set_len(manifest.size()).map_err(failed())?;
+            // A version may be shorter than one that was begun before it, and the notes of a
+            // partial file are behind the content.
+            if file.metadata().map_err(failed())?.len() != manifest.size() {
+                file.set_len(manifest.size()).map_err(failed())?;
+            }
             if let Ok(modified) = manifest.modified().parse::<jiff::Timestamp>() {
                 file.set_modified(SystemTime::from(modified)).map_err(failed())?;
             }
@@ -177,7 +206,12 @@ impl PartFile {
         match file {
             Hold::Temporary(file, path) => {
                 complete(&file)?;
-                path.persist(&target).map_err(|error| failed()(error.error))
+                // From here on it is not removed by itself: it has another name.
+                let path = path.keep().map_err(|error| failed()(error.error))?;
+                swap::replace(&path, &target).map_err(|error| {
+                    let _ = std::fs::remove_file(&path);
+                    failed()(error)
+                })
             }
             Hold::Partial(partial) => {
                 complete(partial.file())?;
@@ -197,56 +231,6 @@ impl PartFile {
         // One that stays is found by the next get.
         let _ = partial.remove();
         None
-    }
-}
-
-/// A stream, written to by a thread of its own.
-pub(crate) struct StreamSink {
-    queue: Option<mpsc::Sender<Bytes>>,
-    writer: Option<JoinHandle<std::io::Result<Md5Digest>>>,
-    began: bool,
-}
-
-impl StreamSink {
-    pub(crate) fn new(mut stream: Box<dyn Write + Send>, verify: bool) -> Self {
-        let (queue, mut blocks) = mpsc::channel::<Bytes>(QUEUE);
-        let writer = tokio::task::spawn_blocking(move || {
-            let mut md5 = Md5Hasher::new();
-            while let Some(block) = blocks.blocking_recv() {
-                stream.write_all(&block)?;
-                if verify {
-                    md5.update(&block);
-                }
-            }
-            stream.flush()?;
-            Ok(md5.finish())
-        });
-        Self { queue: Some(queue), writer: Some(writer), began: false }
-    }
-
-    /// Whether a byte may have left the process.
-    pub(crate) fn began(&self) -> bool {
-        self.began
-    }
-
-    /// Writes the next block.
-    pub(crate) async fn write(&mut self, data: Bytes) -> Result<(), Error> {
-        self.began = true;
-        let sent = match &self.queue {
-            Some(queue) => queue.send(data).await.is_ok(),
-            None => false,
-        };
-        // The writer ends early only with an error, which closing reports.
-        if sent { Ok(()) } else { self.close().await.map(|_| ()) }
-    }
-
-    async fn close(&mut self) -> Result<Option<Md5Digest>, Error> {
-        self.queue = None;
-        let Some(writer) = self.writer.take() else {
-            return Ok(None);
-        };
-        let written = writer.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
-        written.map(Some).map_err(Error::local("write to", "-"))
     }
 }
 
@@ -375,24 +359,5 @@ mod tests {
         assert!(sink.check(&manifest(b"hello"), true).await.unwrap().is_err());
         drop(sink);
         assert!(names(folder.path()).is_empty());
-    }
-
-    #[tokio::test]
-    async fn a_stream_that_breaks_is_an_error() {
-        struct Broken;
-        impl Write for Broken {
-            fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
-                Err(std::io::ErrorKind::BrokenPipe.into())
-            }
-            fn flush(&mut self) -> std::io::Result<()> {
-                Ok(())
-            }
-        }
-        let mut sink = StreamSink::new(Box::new(Broken), false);
-        let mut failed = false;
-        for _ in 0..10 {
-            failed |= sink.write("hello".into()).await.is_err();
-        }
-        assert!(failed || Sink::Stream(sink).check(&manifest(b"x"), false).await.is_err());
     }
 }

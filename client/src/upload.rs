@@ -33,7 +33,7 @@ const SYNC_BYTES_PER_SECOND: u64 = 20 << 20;
 const HEADER_BYTES: usize = 1 << 10;
 
 /// The slowest line that a batch of small files is sent over, in bytes per second.
-const SLOWEST_BYTES_PER_SECOND: u64 = 128 << 10;
+pub(crate) const SLOWEST_BYTES_PER_SECOND: u64 = 128 << 10;
 
 /// How often a stream to one node may break and go on.
 const MAX_BREAKS: u32 = 3;

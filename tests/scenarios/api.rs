@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use dfs_proto::wire::pb;
 use dfs_proto::wire::pb::dfs_service_client::DfsServiceClient;
+use dfs_proto::wire::pb::get_chunks_request::Source;
+use dfs_proto::wire::pb::get_chunks_response::Message;
 use dfs_proto::wire::pb::peer_service_client::PeerServiceClient;
 use dfs_proto::wire::status::Reason;
 use harness::api::{block_on, connect, stream_of};
@@ -109,6 +111,78 @@ fn every_node_says_who_it_is() {
         }
         clusters.dedup();
         assert_eq!(clusters.len(), 1);
+    });
+}
+
+/// The answers to a GetChunks: what is known of each path, and how long the blocks after it are.
+async fn told(
+    api: &mut NodeApi,
+    source: Source,
+) -> Result<Vec<(pb::PathStat, Vec<usize>)>, Status> {
+    let request = pb::GetChunksRequest { source: Some(source) };
+    let mut answers = api.client.get_chunks(request).await?.into_inner();
+    let mut told = Vec::new();
+    while let Some(answer) = answers.message().await? {
+        match answer.message.expect("a message that is known") {
+            Message::Head(head) => {
+                assert_eq!(head.node.is_some(), told.is_empty(), "the first head says who");
+                told.push((head.stat.expect("a stat"), Vec::new()));
+            }
+            Message::Block(block) => {
+                told.last_mut().expect("a head comes first").1.push(block.data.len());
+            }
+        }
+    }
+    Ok(told)
+}
+
+#[test]
+fn several_paths_are_answered_like_each_alone() {
+    let cluster = cluster();
+    // In the index, in chunk files, too long to come along, removed, and one that never was.
+    for (name, length) in [("small", 4000), ("middle", 800_000), ("large", 3_000_000), ("gone", 9)]
+    {
+        cluster.file(&format!("some/{name}"), noise(length as u64, length));
+    }
+    cluster.ctl(["put", "-r", "some"]).ok();
+    cluster.ctl(["rm", "some/gone"]).ok();
+    let names = ["some/middle", "some/none", "some/small", "some/large", "some/gone", "some/small"];
+    let selection = pb::Selection::BothHomes.into();
+    let source = |name: &str| pb::PathSource {
+        path: name.to_owned(),
+        selection,
+        max_chunk_bytes: 256 << 10,
+    };
+    block_on(async {
+        let mut api = cluster.api(3).await;
+        let several = |names: &[&str], max_bytes| {
+            let paths = names.iter().map(|name| source(name)).collect();
+            Source::ByPaths(pb::PathsSource { paths, max_bytes })
+        };
+        let together = told(&mut api, several(&names, 1 << 20)).await.expect("answers");
+        assert_eq!(together.len(), names.len());
+        for (name, (mut stat, blocks)) in names.into_iter().zip(together) {
+            let alone = told(&mut api, Source::ByPath(source(name))).await.expect("an answer");
+            let [(alone, alone_blocks)] = &alone[..] else { panic!("{name}: {alone:?}") };
+            stat.proposed_hlc = alone.proposed_hlc;
+            assert_eq!((&stat, &blocks), (alone, alone_blocks), "{name}");
+            let expected: &[usize] = match name {
+                "some/middle" => &[200_000; 2],
+                "some/small" => &[1000; 2],
+                _ => &[],
+            };
+            assert_eq!(blocks, expected, "{name}");
+        }
+        // What does not fit any more is left out, and what comes after it and fits is not.
+        let short = told(&mut api, several(&names, 200_000 + 3000)).await.expect("answers");
+        let blocks: Vec<Vec<usize>> = short.into_iter().map(|(_, blocks)| blocks).collect();
+        assert_eq!(blocks, [vec![200_000], vec![], vec![1000; 2], vec![], vec![], vec![1000]]);
+        for (names, why) in [(vec![], "none"), (vec!["a"; 65], "too many"), (vec!["a", "/"], "bad")]
+        {
+            let refused = told(&mut api, several(&names, 1)).await.expect_err(why);
+            assert!(Reason::of(&refused).is_some(), "{why}: {refused}");
+            assert_eq!(refused.code(), Code::InvalidArgument, "{why}: {refused}");
+        }
     });
 }
 

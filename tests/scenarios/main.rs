@@ -8,7 +8,7 @@
 //! only read ([`recovery`]), nodes that neither
 //! answer nor refuse ([`stalls`]), clients in each other's way or gone ([`races`], [`interruptions`],
 //! [`resumption`], [`crowd`]), other versions ([`skew`]), who may do what
-//! ([`accounts`], [`logins`], [`api`], [`errors`], [`paths`], [`configuration`], [`settings`],
+//! ([`accounts`], [`logins`], [`api`], [`older`], [`errors`], [`paths`], [`configuration`], [`settings`],
 //! [`encryption`], [`attacks`]), what people at a terminal see ([`terminal`],
 //! [`doctor`], [`golden`]) and operators ([`seeing`], [`admin`]), and what it costs ([`memory`], [`costs`]).
 //! [`tidy`] reads the sources.
@@ -62,6 +62,8 @@ mod logins;
 mod quotas;
 
 mod api;
+
+mod older;
 
 mod errors;
 

@@ -35,6 +35,12 @@ pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
 /// Most entries in one batched request.
 pub const MAX_BATCH: usize = 1000;
 
+/// Most paths in one GetChunks.
+pub const MAX_GET_PATHS: usize = 64;
+
+/// Most data in the answer to a GetChunks of several paths, in bytes.
+pub const MAX_GET_BYTES: u64 = 4 << 20;
+
 /// Entries of a listing page when the request does not say.
 pub const DEFAULT_PAGE: usize = 1000;
 

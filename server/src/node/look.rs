@@ -17,7 +17,7 @@ use crate::telemetry::state::Uploads;
 /// Most superseded versions that are told of.
 const MAX_SUPERSEDED: usize = 64;
 /// More questions than this are answered on a blocking thread.
-const INLINE_QUERIES: usize = 16;
+pub(super) const INLINE_QUERIES: usize = 16;
 
 /// What this node knows of one path.
 #[derive(Debug, Clone)]

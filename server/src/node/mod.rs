@@ -4,8 +4,8 @@
 //! rows stop speaking of a file before it is removed. What has begun to change the disk runs to
 //! its end as a tracked task, whoever goes away meanwhile.
 //!
-//! [`put`] takes chunks in, within what [`quota`] allows, and `prepare` makes them durable, [`commit`] moves versions, [`look`] answers questions, [`fetch`]
-//! sends data, [`check`] re-reads it, [`prune`] forgets what is superseded, [`heal`] is
+//! [`put`] takes chunks in, within what [`quota`] allows, and `prepare` makes them durable, [`commit`] moves versions, [`look`] answers questions, [`tell`]
+//! those that come with a GET, [`fetch`] sends data, [`check`] re-reads it, [`prune`] forgets what is superseded, [`heal`] is
 //! its part in healing, `scrub` in that of the disk; `over` finds files that are to go; [`known`] is what this node remembers of the others.
 
 pub(crate) mod check;
@@ -21,6 +21,7 @@ pub(crate) mod put;
 pub(crate) mod quota;
 mod scrub;
 mod suspects;
+pub(crate) mod tell;
 
 use std::future::Future;
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -1,23 +1,26 @@
 //! `GetChunks`: a tracked task reads and sends, a few blocks ahead of the client.
 
+mod paths;
+
+use std::iter::once;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use dfs_proto::chunk::{ChunkId, ChunkSet};
+use dfs_proto::chunk::ChunkId;
 use dfs_proto::manifest::UploadId;
 use dfs_proto::name::{FilePath, UserName};
-use dfs_proto::placement::{first_home_chunk, home_chunks};
-use dfs_proto::protocol::row::Current;
 use dfs_proto::wire::convert::{self, Malformed};
-use dfs_proto::wire::pb;
 use dfs_proto::wire::pb::get_chunks_request::Source;
 use dfs_proto::wire::pb::get_chunks_response;
 use dfs_proto::wire::status::Reason;
+use dfs_proto::wire::{MAX_GET_BYTES, MAX_GET_PATHS, pb};
+use futures_util::future::Either;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::timeout;
+use tokio_stream::Iter;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
@@ -27,6 +30,7 @@ use crate::connections::Caller;
 use crate::node::Node;
 use crate::node::fetch::{Block, FetchError};
 use crate::request_id::carried;
+use paths::{asked, by_paths};
 
 /// Messages that are ready for the client but not yet taken. With what is being read and what
 /// waits in HTTP/2 this bounds the memory of a stream.
@@ -56,6 +60,12 @@ impl<M> futures_util::Stream for Stream<M> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).poll_recv(context)
     }
 }
+
+/// An answer that is there as a whole, or one that a task sends.
+pub(super) type Messages = Either<
+    Iter<std::vec::IntoIter<Result<pb::GetChunksResponse, Status>>>,
+    Stream<pb::GetChunksResponse>,
+>;
 
 /// The sending side of an answer of messages `M`.
 struct Outgoing<M> {
@@ -179,11 +189,26 @@ pub(super) async fn get_chunks(
     api: &Api,
     (user, caller): (UserName, Option<Caller>),
     request: pb::GetChunksRequest,
-) -> Result<Stream<pb::GetChunksResponse>, Status> {
+) -> Result<Messages, Status> {
     match request.source {
         None => Err(Malformed::new("source", "is missing").into()),
-        Some(Source::ByPath(source)) => by_path(api, user, caller, &source).await,
-        Some(Source::ByUpload(source)) => by_upload(api, user, caller, &source).await,
+        Some(Source::ByPath(source)) => {
+            let asked = once(asked("by_path.path", &source));
+            by_paths(api, (user, caller), asked, u64::MAX).await
+        }
+        Some(Source::ByPaths(source)) => {
+            if !(1..=MAX_GET_PATHS).contains(&source.paths.len()) {
+                let found = source.paths.len();
+                let why = format!("has {found} entries, 1..{MAX_GET_PATHS} are allowed");
+                return Err(Malformed::new("by_paths.paths", why).into());
+            }
+            let asked = source.paths.iter().map(|path| asked("by_paths.paths.path", path));
+            let max_bytes = source.max_bytes.min(MAX_GET_BYTES);
+            by_paths(api, (user, caller), asked, max_bytes).await
+        }
+        Some(Source::ByUpload(source)) => {
+            by_upload(api, user, caller, &source).await.map(Either::Right)
+        }
     }
 }
 
@@ -193,79 +218,6 @@ async fn reader(api: &Api, user: &UserName, caller: Option<Caller>) -> Result<Re
         let text = "too many reads wait for clients that take nothing";
         Reason::Overloaded.status(text)
     })
-}
-
-async fn by_path(
-    api: &Api,
-    user: UserName,
-    caller: Option<Caller>,
-    source: &pb::PathSource,
-) -> Result<Stream<pb::GetChunksResponse>, Status> {
-    let path = convert::path("by_path.path", &source.path)?;
-    let stats = api.node.stat(user.clone(), vec![(path.clone(), None)], false);
-    let stats = stats.await.map_err(status::node)?;
-    let current = stats.first().and_then(|stat| stat.current.clone());
-    let head =
-        pb::GetChunksHead { node: api.identity(), stat: stats.first().map(answer::path_stat) };
-    let head = pb::GetChunksResponse { message: Some(get_chunks_response::Message::Head(head)) };
-    let (upload, chunks) = match &current {
-        Some(current) => (
-            current.record.version.upload,
-            selected(api, current, source.selection(), source.max_chunk_bytes),
-        ),
-        None => (UploadId::new([0; 16]), ChunkSet::EMPTY),
-    };
-    let reader = match source.max_chunk_bytes > LITTLE {
-        true => Some(reader(api, &user, caller).await?),
-        false => None,
-    };
-    let (mut outgoing, stream) = Outgoing::new(api.stop.clone(), reader);
-    let node = Arc::clone(&api.node);
-    api.node.tasks().spawn(carried(async move {
-        let wanted = |chunk| Wanted {
-            user: user.clone(),
-            path: path.clone(),
-            upload,
-            chunk,
-            blocks: (0, 0),
-        };
-        let mut sent = outgoing.send(head).await;
-        for chunk in chunks.iter() {
-            if sent.is_ok() {
-                sent = send(&node, &mut outgoing, wanted(chunk), block_message).await;
-            }
-        }
-        match sent {
-            // The record is the answer; who misses the data asks for it by upload.
-            Err(SendError::Fetch(error)) => {
-                tracing::warn!(%path, %error, "data left out of an answer by path");
-            }
-            sent => end(outgoing, sent, &node).await,
-        }
-    }));
-    Ok(stream)
-}
-
-/// The chunks of the current version that go with the answer.
-fn selected(
-    api: &Api,
-    current: &Current,
-    selection: pb::Selection,
-    max_chunk_bytes: u64,
-) -> ChunkSet {
-    let Some(manifest) = current.record.version.manifest() else {
-        return ChunkSet::EMPTY;
-    };
-    let position = api.node.position();
-    let homes = match selection {
-        pb::Selection::Unspecified => ChunkSet::EMPTY,
-        pb::Selection::FirstHome => ChunkSet::EMPTY.with(first_home_chunk(manifest.x(), position)),
-        pb::Selection::BothHomes => home_chunks(manifest.x(), position),
-    };
-    let fits = |chunk: &ChunkId| {
-        current.record.have.contains(*chunk) && manifest.chunk(*chunk).length <= max_chunk_bytes
-    };
-    homes.iter().filter(fits).collect()
 }
 
 async fn by_upload(

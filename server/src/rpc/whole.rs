@@ -12,9 +12,7 @@ use tonic::Status;
 use tonic::body::Body;
 use tower::{Layer, Service};
 
-use super::get::Stream;
-
-type Messages = Stream<GetChunksResponse>;
+use super::get::Messages;
 
 /// The messages of an answer, as an extension of it. Taken once: the lock is held for that only.
 #[derive(Clone)]
