@@ -37,9 +37,13 @@ use usage::Usage;
 pub(crate) use writer::Pending;
 use writer::Writer;
 
-/// Memory that one keyspace fills before it is written out. Four of them and their flushes
-/// have to stay well below the 200 MiB that a node may use.
-const MEMTABLE_BYTES: u64 = 8 << 20;
+/// Memory that the keyspace of chunks fills before it is written out, and each of the others. With
+/// what is being written out, and the cache, they have to stay well below the 128 MiB that a node
+/// may use.
+const CHUNKS_MEMTABLE_BYTES: u64 = 8 << 20;
+const MEMTABLE_BYTES: u64 = 4 << 20;
+/// Blocks of tables that are kept for the next read.
+const CACHE_BYTES: u64 = 16 << 20;
 /// Journals on disk; the least that the database takes is 64 MiB.
 const JOURNAL_BYTES: u64 = 128 << 20;
 /// Values of chunks above this many bytes are kept out of the sorted tables, so that merging
@@ -115,9 +119,11 @@ impl Space {
     fn options(self) -> KeyspaceCreateOptions {
         let separation = (self == Self::Chunks)
             .then(|| KvSeparationOptions::default().separation_threshold(SEPARATED_BYTES));
-        KeyspaceCreateOptions::default()
-            .max_memtable_size(MEMTABLE_BYTES)
-            .with_kv_separation(separation)
+        let memtable = match self {
+            Self::Chunks => CHUNKS_MEMTABLE_BYTES,
+            Self::Paths | Self::Uploads | Self::Meta => MEMTABLE_BYTES,
+        };
+        KeyspaceCreateOptions::default().max_memtable_size(memtable).with_kv_separation(separation)
     }
 }
 
@@ -128,7 +134,10 @@ struct Database {
 
 impl Database {
     fn builder(path: &Path) -> fjall::DatabaseBuilder<fjall::Database> {
-        fjall::Database::builder(path).max_journaling_size(JOURNAL_BYTES).worker_threads(2)
+        fjall::Database::builder(path)
+            .max_journaling_size(JOURNAL_BYTES)
+            .cache_size(CACHE_BYTES)
+            .worker_threads(2)
     }
 
     fn space(&self, space: Space) -> &fjall::Keyspace {

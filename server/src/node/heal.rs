@@ -13,7 +13,7 @@ use dfs_proto::protocol::row::{Current, ReleaseOrder, Row, Upload, UploadState};
 use tokio::task::JoinHandle;
 
 use super::commit::{change, forget};
-use super::prepare::Purpose;
+use super::prepare::{Purpose, SmallChunk};
 use super::{INLINE_BYTES, Node, NodeError};
 use crate::chunk_key::ChunkKey;
 use crate::clock::now_ms;
@@ -295,7 +295,9 @@ impl Restoring {
         match self.target {
             Target::Index { header, check, data } => {
                 node.written(self.chunk, check.finish())?;
-                Ok(node.prepare_small(*header, data, Purpose::Restore, None).await.done().await?)
+                let chunks = vec![SmallChunk { header: *header, data, room: None }];
+                let stored = node.prepare_small(chunks, Purpose::Restore).await.done().await?;
+                stored.into_iter().next().ok_or(NodeError::Task)
             }
             Target::File(last) => {
                 let writer = last.await.map_err(|_| NodeError::Task)?;

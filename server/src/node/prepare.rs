@@ -38,6 +38,14 @@ impl Purpose {
     }
 }
 
+/// A chunk that goes into the index, data and all.
+pub(super) struct SmallChunk {
+    pub(super) header: Header,
+    pub(super) data: Bytes,
+    /// What was set aside for it.
+    pub(super) room: Option<SetAside>,
+}
+
 impl Node {
     /// Refuses data for which there is no room.
     pub(super) fn check_room(&self, needed: u64) -> Result<(), NodeError> {
@@ -75,18 +83,20 @@ impl Node {
         Ok(already(&view, &row, &self.outlook, header, purpose)?)
     }
 
-    /// Hands a small chunk to the index.
+    /// Hands small chunks to the index, all in one transaction; each stands alone.
     pub(super) async fn prepare_small(
         &self,
-        header: Header,
-        data: Bytes,
+        chunks: Vec<SmallChunk>,
         purpose: Purpose,
-        room: Option<SetAside>,
-    ) -> Pending<Result<(), Refused>> {
+    ) -> Pending<Vec<Result<(), Refused>>> {
         let outlook = self.outlook.clone();
-        self.index
-            .submit(move |txn| record(txn, &outlook, &header, Some(data), purpose, room))
-            .await
+        let prepare = move |txn: &mut Txn<'_>| {
+            let each = chunks.into_iter().map(|SmallChunk { header, data, room }| {
+                record(txn, &outlook, &header, Some(data), purpose, room)
+            });
+            each.collect()
+        };
+        self.index.submit(prepare).await
     }
 
     /// Makes a written chunk durable: file, name, row, in this order.

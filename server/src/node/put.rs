@@ -1,7 +1,7 @@
 //! Taking chunks in: one stream with one or many of them.
 //!
-//! A small chunk goes into the index with its row, and the stream goes on while that becomes
-//! durable. A large one goes to a file: its blocks are written on blocking threads while the
+//! Small chunks go into the index with their rows, those that come together in one transaction, and
+//! the stream goes on while that becomes durable. A large one goes to a file: its blocks are written on blocking threads while the
 //! next one arrives, and then made durable by a task of its own (see `prepare`).
 
 use std::collections::VecDeque;
@@ -17,7 +17,7 @@ use dfs_proto::wire::MAX_BATCH;
 use tokio::task::JoinHandle;
 
 use super::look::Stat;
-use super::prepare::Purpose;
+use super::prepare::{Purpose, SmallChunk};
 use super::quota::{Declined, OverQuota};
 use super::{INLINE_BYTES, Node, NodeError};
 use crate::chunk_key::ChunkKey;
@@ -29,10 +29,14 @@ use crate::store::writer::{BlockCheck, ChunkWriter, WriteError};
 
 /// Most chunks in one stream: four of each file of a full batch.
 const MAX_CHUNKS: usize = 4 * MAX_BATCH;
-/// Small chunks that may wait for the index while the stream goes on.
-const MAX_WAITING: usize = 64;
-/// Their bytes, at most.
+/// Small chunks in one transaction.
+const MAX_GATHERED: usize = 256;
+/// Their bytes, at most but for the last one.
+const MAX_GATHERED_BYTES: u64 = 1 << 20;
+/// Bytes of small chunks that may wait for the index while the stream goes on.
 const MAX_WAITING_BYTES: u64 = 4 << 20;
+/// Transactions and large chunks that may wait.
+const MAX_WAITING: usize = 4;
 /// What a large chunk counts as among them: two may become durable at a time.
 const LARGE_COUNTS_AS: u64 = MAX_WAITING_BYTES / 2;
 
@@ -55,12 +59,15 @@ pub(crate) struct Outcome {
     pub(crate) result: Result<(), Declined>,
 }
 
-/// A stream that is coming in. Dropped on the way, it leaves whole chunks behind, and of a large
-/// one the blocks that have come.
+/// A stream that is coming in. Dropped on the way, it leaves whole chunks behind, but for the last
+/// small ones, and of a large one the blocks that have come.
 pub(crate) struct Putting {
     node: Arc<Node>,
     user: UserName,
     incoming: Option<Incoming>,
+    /// Small chunks that are whole and go into the index together, and their places.
+    gathered: Vec<(usize, SmallChunk)>,
+    gathered_bytes: u64,
     waiting: VecDeque<Waiting>,
     waiting_bytes: u64,
     outcomes: Vec<Outcome>,
@@ -99,16 +106,16 @@ struct Small {
     data: Bytes,
 }
 
-/// A chunk that is becoming durable.
+/// What is becoming durable.
 struct Waiting {
-    place: usize,
     bytes: u64,
     step: Step,
 }
 
 enum Step {
-    Index(Pending<Result<(), Refused>>),
-    File(JoinHandle<Result<Result<(), Refused>, NodeError>>),
+    /// Small chunks with these places.
+    Index(Vec<usize>, Pending<Vec<Result<(), Refused>>>),
+    File(usize, JoinHandle<Result<Result<(), Refused>, NodeError>>),
 }
 
 impl Node {
@@ -118,6 +125,8 @@ impl Node {
             node: Arc::clone(self),
             user,
             incoming: None,
+            gathered: Vec::new(),
+            gathered_bytes: 0,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             outcomes: Vec::new(),
@@ -242,14 +251,18 @@ impl Putting {
         let Some(Incoming { chunk, place, target, room }) = self.incoming.take() else {
             return Ok(());
         };
-        let (bytes, step) = match target {
-            Target::Nowhere => return Ok(()),
+        match target {
+            Target::Nowhere => Ok(()),
             Target::Index(small) => {
                 let Small { header, check, data } = *small;
                 self.node.written(chunk, check.finish())?;
-                let bytes = header.sum().length;
-                let prepared = self.node.prepare_small(header, data, Purpose::Prepare, room).await;
-                (bytes, Step::Index(prepared))
+                self.gathered_bytes += header.sum().length;
+                self.gathered.push((place, SmallChunk { header, data, room }));
+                let full = self.gathered.len() >= MAX_GATHERED;
+                if full || self.gathered_bytes >= MAX_GATHERED_BYTES {
+                    self.store_gathered().await?;
+                }
+                Ok(())
             }
             Target::File(_) => {
                 let writer = written.ok_or(NodeError::Task)?.map_err(|_| NodeError::Task)?;
@@ -264,11 +277,26 @@ impl Putting {
                     .node
                     .tasks
                     .spawn(async move { node.prepare_large(writer, Purpose::Prepare, room).await });
-                (LARGE_COUNTS_AS, Step::File(publish))
+                self.wait_for(LARGE_COUNTS_AS, Step::File(place, publish)).await
             }
-        };
+        }
+    }
+
+    /// Hands the gathered chunks to the index: one transaction, and with it one sync.
+    async fn store_gathered(&mut self) -> Result<(), NodeError> {
+        if self.gathered.is_empty() {
+            return Ok(());
+        }
+        let bytes = std::mem::take(&mut self.gathered_bytes);
+        let (places, chunks) = std::mem::take(&mut self.gathered).into_iter().unzip();
+        let prepared = self.node.prepare_small(chunks, Purpose::Prepare).await;
+        self.wait_for(bytes, Step::Index(places, prepared)).await
+    }
+
+    /// Adds to what is becoming durable; waits where that is too much.
+    async fn wait_for(&mut self, bytes: u64, step: Step) -> Result<(), NodeError> {
         self.waiting_bytes += bytes;
-        self.waiting.push_back(Waiting { place, bytes, step });
+        self.waiting.push_back(Waiting { bytes, step });
         while self.waiting.len() > MAX_WAITING || self.waiting_bytes > MAX_WAITING_BYTES {
             self.wait_for_first().await?;
         }
@@ -276,16 +304,20 @@ impl Putting {
     }
 
     async fn wait_for_first(&mut self) -> Result<(), NodeError> {
-        let Some(Waiting { place, bytes, step }) = self.waiting.pop_front() else {
+        let Some(Waiting { bytes, step }) = self.waiting.pop_front() else {
             return Ok(());
         };
         self.waiting_bytes -= bytes;
-        let result = match step {
-            Step::Index(pending) => pending.done().await?,
-            Step::File(task) => task.await.map_err(|_| NodeError::Task)??,
+        let (places, results) = match step {
+            Step::Index(places, pending) => (places, pending.done().await?),
+            Step::File(place, task) => {
+                (vec![place], vec![task.await.map_err(|_| NodeError::Task)??])
+            }
         };
-        if let Some(outcome) = self.outcomes.get_mut(place) {
-            outcome.result = result.map_err(Declined::Rule);
+        for (place, result) in places.into_iter().zip(results) {
+            if let Some(outcome) = self.outcomes.get_mut(place) {
+                outcome.result = result.map_err(Declined::Rule);
+            }
         }
         Ok(())
     }
@@ -294,6 +326,7 @@ impl Putting {
     /// too small for each of them.
     pub(crate) async fn finish(mut self) -> Result<(Vec<Outcome>, Vec<Stat>), NodeError> {
         self.end_chunk().await?;
+        self.store_gathered().await?;
         while !self.waiting.is_empty() {
             self.wait_for_first().await?;
         }
