@@ -43,8 +43,8 @@ else
   # machine stay out of them.
   home=${CARGO_HOME:-$HOME/.cargo}
   flags="-C target-feature=+crt-static --remap-path-prefix=$PWD=dfs --remap-path-prefix=$home=cargo"
-  RUSTFLAGS=$flags cargo build --release --locked --target "$host" -p dfs-server -p dfs-client
-  built=${CARGO_TARGET_DIR:-target}/$host/release
+  RUSTFLAGS=$flags cargo build --profile dist --locked --target "$host" -p dfs-server -p dfs-client
+  built=${CARGO_TARGET_DIR:-target}/$host/dist
 fi
 
 name=dfs-$version-$host

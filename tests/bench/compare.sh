@@ -10,7 +10,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 cache=${DFS_BENCH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/dfs-bench}
-bin=${CARGO_TARGET_DIR:-target}/release
+bin=${CARGO_TARGET_DIR:-target}/dist
 results=${DFS_BENCH_RESULTS:-$cache/results.jsonl}
 mkdir -p "$cache"
 
@@ -33,7 +33,7 @@ find_program() {
 }
 
 build() {
-  cargo build --release --locked --quiet -p dfs-server -p dfs-client -p dfs-bench
+  cargo build --profile dist --locked --quiet -p dfs-server -p dfs-client -p dfs-bench
 }
 
 case ${1:-} in

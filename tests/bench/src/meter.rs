@@ -89,9 +89,27 @@ fn forget_peak(pid: u32) {
     let _ = fs::write(format!("/proc/{pid}/clear_refs"), "5");
 }
 
-/// Waits until all that was written is on disk, so that no work pays for what came before it.
-pub(crate) fn settle() {
+/// A page of memory, in bytes.
+const PAGE_BYTES: usize = 4096;
+
+/// Waits until all that was written is on disk, so that no work pays for what came before it,
+/// and has as much free memory at hand as work on so many bytes may take. A virtual machine gives
+/// memory that it has not used for two seconds back to its host, and to get it again takes longer
+/// than to store what goes into it: which of the systems pays for that would be chance.
+pub(crate) fn settle(bytes: u64) {
     rustix::fs::sync();
+    let wanted = bytes.saturating_mul(2).saturating_add(64 << 20).min(available_bytes() / 2);
+    let mut memory = vec![0_u8; usize::try_from(wanted).unwrap_or(0)];
+    memory.iter_mut().step_by(PAGE_BYTES).for_each(|byte| *byte = 1);
+    std::hint::black_box(memory);
+}
+
+/// What programs may still take, in bytes.
+fn available_bytes() -> u64 {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    kib.unwrap_or(0_u64).saturating_mul(1024)
 }
 
 /// Empties the page cache. `false` where that is not allowed: it needs root.

@@ -226,7 +226,7 @@ impl Bench {
                 return Err(Error::refused("the page cache", "only root can empty it"));
             }
         } else {
-            meter::settle();
+            meter::settle(work.bytes());
         }
         let meter = Meter::start(&pids);
         let seen = self.perform(work, target, &name).await?;
@@ -372,14 +372,14 @@ impl Bench {
 
     async fn floor(&self, workload: &Workload, floor: Floor) -> Result<Sample, Error> {
         let (bytes, dir) = (workload.work.bytes(), &self.plan.dir);
-        meter::settle();
+        meter::settle(bytes);
         if floor == Floor::Nginx {
             let absent = || Error::refused("nginx", "is not there");
             let nginx = self.plan.nginx.as_deref().ok_or_else(absent)?;
             let source = self.kept_source(bytes, 0);
             if !source.exists() {
                 self.contents.write(0, bytes, &source)?;
-                meter::settle();
+                meter::settle(bytes);
             }
             let nginx = Nginx::start(nginx, dir, &dir.join("nginx")).await?;
             let name = source.file_name().unwrap_or_default().to_string_lossy().into_owned();
