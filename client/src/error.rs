@@ -258,6 +258,14 @@ pub enum Error {
         /// The file.
         path: FilePath,
     },
+    /// The file has none of the bytes that were asked for.
+    #[error("{path} has {size} bytes, none of those that were asked for")]
+    Range {
+        /// Which file.
+        path: FilePath,
+        /// Its length in bytes.
+        size: u64,
+    },
     /// The file cannot be described: too large, or its metadata is refused.
     #[error("{path} put failed: {source}")]
     Manifest {

@@ -1,7 +1,9 @@
 //! GET: decide which version counts, fetch its four chunks once, check every block.
 
 mod job;
+mod part;
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,6 +28,7 @@ use crate::transfer::Transfer;
 use crate::upload::{Progress, Traffic};
 use crate::whole::Whole;
 use job::Job;
+pub(crate) use part::get_range;
 
 /// How long a decided GET waits for nodes that have not answered, so that four nodes share the
 /// work; after that the others do theirs.
@@ -76,6 +79,8 @@ pub struct GetReport {
     pub per_node: PerNode<u64>,
     /// Rounds of messages it took.
     pub rounds: u32,
+    /// Which bytes of the file were asked for: all, unless a range was.
+    pub range: Range<u64>,
     /// How long it took.
     pub elapsed: Duration,
 }
@@ -173,6 +178,7 @@ impl Get {
             resumed: self.resumed,
             per_node: self.traffic.per_node(),
             rounds: self.rounds,
+            range: 0..manifest.size(),
             elapsed: self.started.elapsed(),
         }
     }
@@ -275,6 +281,26 @@ impl Get {
         Ok(self.report(version.tag, manifest, unconfirmed))
     }
 
+    /// The fetching of a version from the nodes that have answered.
+    fn job<'a>(&'a self, look: &Look, version: &'a Version, manifest: &'a Manifest) -> Job<'a> {
+        let used = |id: NodeId| self.options.pair.is_none_or(|pair| pair.contains(id));
+        let have = look.have(version);
+        let sources = NodeId::ALL.map(|id| match have[id.index()] {
+            Some(have) if used(id) => Source::Up(have),
+            _ => Source::Out,
+        });
+        let transfer = Transfer {
+            nodes: &self.nodes,
+            path: &self.path,
+            version,
+            manifest,
+            traffic: &self.traffic,
+            progress: self.options.progress.as_ref(),
+        };
+        let errors = look.errors();
+        Job { transfer, fetch: Fetch::new(sources), errors, damaged: false }
+    }
+
     /// Fetches what has not come with the first answers.
     async fn fetch(
         &mut self,
@@ -286,8 +312,6 @@ impl Get {
         let Some(manifest) = version.manifest() else {
             return Ok(());
         };
-        let pair = self.options.pair;
-        let used = |id: NodeId| pair.is_none_or(|pair| pair.contains(id));
         let come = match sink {
             Sink::File(file) => file.begin(version, manifest).await?,
             Sink::Stream(_) => Default::default(),
@@ -296,27 +320,13 @@ impl Get {
         if self.resumed > 0 {
             self.nodes.notify(Notice::Resumed(self.path.clone(), self.resumed));
         }
-        let have = look.have(version);
-        let sources = NodeId::ALL.map(|id| match have[id.index()] {
-            Some(have) if used(id) => Source::Up(have),
-            _ => Source::Out,
-        });
         let come_whole = |chunk: ChunkId| come[chunk.index()].bytes == manifest.chunk(chunk).length;
         let present = |chunk: &ChunkId| come_whole(*chunk) || here.iter().any(|(c, _)| c == chunk);
         let wanted: ChunkSet = ChunkId::ALL.into_iter().filter(|chunk| !present(chunk)).collect();
         if !wanted.is_empty() {
             self.rounds += 1;
         }
-        let transfer = Transfer {
-            nodes: &self.nodes,
-            path: &self.path,
-            version,
-            manifest,
-            traffic: &self.traffic,
-            progress: self.options.progress.as_ref(),
-        };
-        let errors = look.errors();
-        let mut job = Job { transfer, fetch: Fetch::new(sources), errors, damaged: false };
+        let mut job = self.job(look, version, manifest);
         job.advance(self.resumed);
         match sink {
             Sink::File(file) => {

@@ -74,6 +74,8 @@ mod look;
 
 mod transfer;
 
+mod range;
+
 mod get;
 
 mod list;
@@ -115,6 +117,7 @@ pub use get::{GetOptions, GetReport, Pair};
 pub use info::{Limited, NodeInfo, Usage};
 pub use list::{Lister, PathState};
 pub use put::{PutOptions, PutReport};
+pub use range::{ByteRange, RangeError};
 pub use repair::{
     RepairMode, RepairNews, RepairOptions, RepairReport, RepairState, RepairSummary, RepairedPath,
 };
@@ -234,6 +237,19 @@ impl Client {
         options: GetOptions,
     ) -> Result<GetReport, Error> {
         trace::operation(get::get(&self.nodes, path, Output::Stream(stream), options)).await
+    }
+
+    /// Reads some bytes of `path` into a stream, in order: of a large file only the blocks that
+    /// they are in are fetched, and each is checked. [`Error::Range`] if there are no such bytes.
+    /// After an error some of them may have been written. The MD5 is not checked.
+    pub async fn get_range(
+        &self,
+        path: FilePath,
+        range: ByteRange,
+        stream: Box<dyn std::io::Write + Send>,
+        options: GetOptions,
+    ) -> Result<GetReport, Error> {
+        trace::operation(get::get_range(&self.nodes, path, range, stream, options)).await
     }
 
     /// Lists the files whose paths start with `prefix`. With `full`, manifests are listed too.

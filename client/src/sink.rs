@@ -3,6 +3,7 @@
 mod stream;
 
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -245,6 +246,13 @@ pub(crate) enum Place<'a> {
     },
     /// Next on a stream.
     Stream(&'a mut StreamSink),
+    /// Next on a stream, but only these bytes of the chunk.
+    Part {
+        /// The stream.
+        stream: &'a mut StreamSink,
+        /// Counted from the chunk's first byte.
+        part: Range<u64>,
+    },
     /// Into a digest, and nowhere else.
     Digest(&'a mut Md5Hasher),
 }
@@ -255,6 +263,13 @@ impl Place<'_> {
         match self {
             Self::File { file, start } => file.write(*start + offset, data).await,
             Self::Stream(stream) => stream.write(data).await,
+            Self::Part { stream, part } => {
+                let within = |end: u64| {
+                    let end = end.saturating_sub(offset);
+                    usize::try_from(end).unwrap_or(usize::MAX).min(data.len())
+                };
+                stream.write(data.slice(within(part.start)..within(part.end))).await
+            }
             Self::Digest(md5) => {
                 let mut moved = std::mem::take(*md5);
                 let hashed = tokio::task::spawn_blocking(move || {

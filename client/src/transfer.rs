@@ -1,5 +1,6 @@
 //! One chunk of a decided version from one node, block by block, each checked.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,8 +30,10 @@ pub(crate) struct Piece {
     pub(crate) chunk: ChunkId,
     /// The next block wanted.
     next: u64,
-    /// Checksum of the blocks before it.
-    crc: Crc32c,
+    /// The block after the last one wanted; `None`: all to the end of the chunk.
+    end: Option<u64>,
+    /// Checksum of the blocks before the next one; `None` where they are not known.
+    crc: Option<Crc32c>,
 }
 
 impl Piece {
@@ -40,7 +43,13 @@ impl Piece {
 
     /// The rest of a chunk of which some has come before.
     pub(crate) fn after(chunk: ChunkId, come: Prefix) -> Self {
-        Self { chunk, next: come.blocks, crc: come.crc }
+        Self { chunk, next: come.blocks, end: None, crc: Some(come.crc) }
+    }
+
+    /// Some blocks of a chunk. That the chunk as a whole is right shows only where they are all.
+    pub(crate) fn blocks(chunk: ChunkId, blocks: Range<u64>) -> Self {
+        let crc = (blocks.start == 0).then(Crc32c::default);
+        Self { chunk, next: blocks.start, end: Some(blocks.end), crc }
     }
 }
 
@@ -76,7 +85,8 @@ impl Transfer<'_> {
             Ok(stream) => stream,
             Err(error) => return Err(self.fail(id, piece, error.cause)),
         };
-        while piece.next < block_count(sum.length) {
+        let end = piece.end.unwrap_or_else(|| block_count(sum.length));
+        while piece.next < end {
             let block = match next_block(&mut stream).await {
                 Ok(block) => block,
                 Err(cause) => return Err(self.fail(id, piece, cause)),
@@ -94,16 +104,18 @@ impl Transfer<'_> {
                 let why = format!("block {} of chunk {} is damaged", piece.next, piece.chunk);
                 return Err(self.fail(id, piece, Cause::Nonsense(why)));
             }
-            let whole = piece.crc.then(crc, length);
-            if range.end == sum.length && whole != sum.crc {
+            let whole = piece.crc.map(|before| before.then(crc, length));
+            if range.end == sum.length && whole.is_some_and(|whole| whole != sum.crc) {
                 // Each block agrees with its checksum but not with the chunk's: start over.
                 let what = format!("chunk {} is not the one that was stored", piece.chunk);
-                if matches!(place, Place::Stream(_)) && piece.next > 0 {
+                let gone = matches!(place, Place::Stream(_) | Place::Part { .. });
+                if gone && piece.next > 0 {
                     // Its first blocks have left the process and cannot be taken back.
                     let (path, nodes) = (self.path.clone(), Vec::new());
                     return Err(Failure::Local(Error::Corrupt { path, what, nodes }));
                 }
-                return Err(self.fail(id, Piece::start(piece.chunk), Cause::Nonsense(what)));
+                let again = Piece { next: 0, crc: Some(Crc32c::default()), ..piece };
+                return Err(self.fail(id, again, Cause::Nonsense(what)));
             }
             place.write(range.start, block.data).await.map_err(Failure::Local)?;
             if let Some(progress) = self.progress {
@@ -123,7 +135,8 @@ impl Transfer<'_> {
         let range = pb::BlockRange {
             chunk: piece.chunk.get().into(),
             first_block: u32::try_from(piece.next).unwrap_or(u32::MAX),
-            block_count: 0,
+            block_count: u32::try_from(piece.end.map_or(0, |end| end - piece.next))
+                .unwrap_or_default(),
         };
         let source = pb::UploadSource {
             path: self.path.as_str().to_owned(),

@@ -8,9 +8,10 @@
 //! only read ([`recovery`]), nodes that neither
 //! answer nor refuse ([`stalls`]), clients in each other's way or gone ([`races`], [`interruptions`],
 //! [`resumption`], [`crowd`]), other versions ([`skew`]), who may do what
-//! ([`accounts`], [`logins`], [`api`], [`older`], [`errors`], [`paths`], [`configuration`], [`settings`],
-//! [`encryption`], [`attacks`]), what people at a terminal see ([`terminal`],
-//! [`doctor`], [`golden`]) and operators ([`seeing`], [`admin`]), and what it costs ([`memory`], [`costs`]).
+//! ([`accounts`], [`logins`], [`api`], [`older`], [`errors`], [`paths`], [`configuration`],
+//! [`settings`], [`encryption`], [`attacks`]), what people at a terminal see ([`terminal`],
+//! [`doctor`], [`golden`]) and operators ([`seeing`], [`admin`]), and what it costs ([`memory`],
+//! [`costs`]).
 //! [`tidy`] reads the sources.
 
 mod placement;
@@ -46,6 +47,8 @@ mod recovery;
 mod stalls;
 
 mod races;
+
+mod ranges;
 
 mod interruptions;
 

@@ -152,7 +152,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
             &["error"],
             &["trace"],
             &["swap"],
-            &["config", "random", "locked", "stop"],
+            &["config", "random", "locked", "stop", "range"],
             &["tls"],
             &["origin", "bandwidth"],
         ],

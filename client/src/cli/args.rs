@@ -8,6 +8,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use super::expire::Expire;
 use super::settings::Rate;
 use super::style::Colour;
+use crate::ByteRange;
 
 /// Store, read, list and remove files on a dfs cluster.
 #[derive(Parser)]
@@ -236,6 +237,10 @@ pub(super) struct GetArgs {
     /// Check the MD5 of the whole file as well
     #[arg(long)]
     pub(super) verify: bool,
+    /// Read only these bytes: FIRST-LAST, FIRST- or -COUNT; the first one is 0
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true, requires = "local",
+          conflicts_with_all = ["recursive", "verify"])]
+    pub(super) range: Option<ByteRange>,
     /// Print one JSON line about the traffic of each file on stderr
     #[arg(long)]
     pub(super) stats: bool,

@@ -54,6 +54,7 @@ impl From<&Error> for Exit {
             | Error::NotAllowed { .. }
             | Error::Changed { .. }
             | Error::Replaced { .. }
+            | Error::Range { .. }
             | Error::Manifest { .. }
             | Error::Local { .. } => Self::Other,
         }

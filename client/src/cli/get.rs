@@ -14,7 +14,7 @@ use super::progress::Bar;
 use super::talk::{complain, notice};
 use super::told::{Outcome, Told};
 use super::{Context, output};
-use crate::{Error, FilePath, GetOptions, GetReport, Pair};
+use crate::{ByteRange, Error, FilePath, GetOptions, GetReport, Pair};
 
 pub(super) async fn run(context: &Context, args: GetArgs) -> Exit {
     let done =
@@ -42,7 +42,10 @@ async fn file(context: &Context, args: &GetArgs) -> Result<Exit, Error> {
         let mut options = options(context, args);
         options.progress = if to_stdout { None } else { bar.handle() };
         let client = &context.client;
-        let read = if to_stdout {
+        let read = if let Some(range) = args.range {
+            let local = if to_stdout { None } else { Some(&*local) };
+            part(context, &remote, range, local, options).await
+        } else if to_stdout {
             client.get_stream(remote.clone(), Box::new(std::io::stdout()), options).await
         } else {
             client.get(remote.clone(), &local, options).await
@@ -54,6 +57,32 @@ async fn file(context: &Context, args: &GetArgs) -> Result<Exit, Error> {
     tell(&told, &remote, &local, &done, args.stats);
     let exit = done.map_or_else(|error| report(&error), |_| Exit::Ok);
     Ok(told.end(exit))
+}
+
+/// Reads some bytes to stdout, or to a file that appears when all of them are there.
+async fn part(
+    context: &Context,
+    remote: &FilePath,
+    range: ByteRange,
+    local: Option<&Path>,
+    options: GetOptions,
+) -> Result<GetReport, Error> {
+    let (client, remote) = (&context.client, remote.clone());
+    let Some(local) = local else {
+        return client.get_range(remote, range, Box::new(std::io::stdout()), options).await;
+    };
+    let folder = match local.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".dfs-").suffix(".partial");
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let file = builder.tempfile_in(folder).map_err(Error::local("write to", folder))?;
+    let stream = file.reopen().map_err(Error::local("write to", folder))?;
+    let report = client.get_range(remote, range, Box::new(stream), options).await?;
+    file.persist(local).map_err(|error| Error::local("write", local)(error.error))?;
+    Ok(report)
 }
 
 async fn folder(context: &Context, args: &GetArgs) -> Result<Exit, Error> {
@@ -178,7 +207,7 @@ fn tell(
         ));
     }
     if stats {
-        let moved = report.manifest.size().saturating_sub(report.resumed);
+        let moved = (report.range.end - report.range.start).saturating_sub(report.resumed);
         output::stats(moved, report.per_node, report.rounds, report.elapsed);
     }
 }

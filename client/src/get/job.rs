@@ -1,12 +1,15 @@
 //! Fetching chunks of one version, each from a node that has it, and from another one when that
 //! fails.
 
+use std::ops::Range;
+
 use dfs_proto::chunk::{ChunkId, ChunkSet};
 use dfs_proto::name::FilePath;
 use dfs_proto::placement::NodeId;
 use dfs_proto::protocol::fetch::Fetch;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
+use super::part::blocks;
 use crate::error::{Error, NodeError};
 use crate::partial::Prefix;
 use crate::sink::{PartFile, Place, StreamSink};
@@ -71,6 +74,23 @@ impl Job<'_> {
             (id, piece) = replace(transfer.path, fetch, errors, damaged, failure)?;
         }
         Ok(())
+    }
+
+    /// Bytes of one chunk, counted from its first one, in order.
+    pub(super) async fn fetch_part(
+        &mut self,
+        chunk: ChunkId,
+        part: Range<u64>,
+        sink: &mut StreamSink,
+    ) -> Result<(), Error> {
+        let mut id = self.first(ChunkSet::EMPTY.with(chunk), chunk)?;
+        let mut piece = Piece::blocks(chunk, blocks(&part));
+        let Self { transfer, fetch, errors, damaged } = self;
+        loop {
+            let place = Place::Part { stream: &mut *sink, part: part.clone() };
+            let Err(failure) = transfer.run(id, piece, place).await else { return Ok(()) };
+            (id, piece) = replace(transfer.path, fetch, errors, damaged, failure)?;
+        }
     }
 
     /// Whom to ask for `chunk` when all of `wanted` are to be fetched.

@@ -89,7 +89,7 @@ impl StreamSink {
         if sent { Ok(()) } else { self.close().await.map(|_| ()) }
     }
 
-    pub(super) async fn close(&mut self) -> Result<Option<Md5Digest>, Error> {
+    pub(crate) async fn close(&mut self) -> Result<Option<Md5Digest>, Error> {
         self.start();
         self.queue = None;
         let Some(writer) = self.writer.take() else {
