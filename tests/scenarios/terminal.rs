@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use harness::Cluster;
+use harness::{Cluster, Ctl};
 use serde_json::Value;
 
 use crate::{PROGRAMS, cluster};
@@ -194,11 +194,13 @@ fn the_json_of_each_command_is_as_documented() {
     cluster.run_only(&[]);
     let [a, b] = [2, 4].map(|node| cluster.data_dir(node));
     let dirs = [a.to_str().expect("UTF-8"), b.to_str().expect("UTF-8"), "rescued"];
-    // It runs dfsd, which has another name here.
-    let path = cluster.work_dir().join("bin");
-    fs::create_dir(&path).expect("a new folder");
-    std::os::unix::fs::symlink(PROGRAMS.dfsd, path.join("dfsd")).expect("a new link");
-    let recover =
-        cluster.dfsctl().env("PATH", &path).args(["--output", "json", "recover", "--from"]);
+    // It runs the dfsd beside it: a folder of its own has the two that belong together.
+    let folder = cluster.work_dir().join("bin");
+    fs::create_dir(&folder).expect("a new folder");
+    let program = folder.join("dfsctl");
+    fs::copy(PROGRAMS.dfsctl, &program).expect("a copy of dfsctl");
+    std::os::unix::fs::symlink(PROGRAMS.dfsd, folder.join("dfsd")).expect("a new link");
+    let recover = Ctl::new(program.to_str().expect("UTF-8"), &cluster.work_dir());
+    let recover = recover.args(["--output", "json", "recover", "--from"]);
     assert_documented("recover", &recover.args(dirs).run().ok());
 }

@@ -83,10 +83,14 @@ impl Sample {
         file.set_len(data.len() as u64 + 100_000).unwrap();
     }
 
-    fn open(&self) -> Result<Vec<u8>, OpenError> {
+    /// Opens the index and closes it again: its writer's thread would keep it locked for a moment.
+    async fn open(&self) -> Result<Vec<u8>, OpenError> {
         let index = Index::open(&self.index(), LIFE, Poison::default())?;
         let view = index.view();
-        Ok((1..=3).filter(|number| view.chunk(&key(*number)).unwrap().is_some()).collect())
+        let there = (1..=3).filter(|number| view.chunk(&key(*number)).unwrap().is_some()).collect();
+        drop(view);
+        index.close().await;
+        Ok(there)
     }
 }
 
@@ -114,14 +118,14 @@ async fn a_torn_end_that_nobody_was_answered_for_is_cut_off() {
     for (what, data) in torn {
         sample.write(&data);
         sample.only_durable(2);
-        let found = sample.open().unwrap_or_else(|error| panic!("{what}: {error}"));
+        let found = sample.open().await.unwrap_or_else(|error| panic!("{what}: {error}"));
         assert_eq!(found, [1, 2], "{what}");
-        assert_eq!(sample.open().unwrap(), [1, 2], "{what}, opened once more");
+        assert_eq!(sample.open().await.unwrap(), [1, 2], "{what}, opened once more");
     }
     // It may as well have come through whole.
     sample.write(&whole);
     sample.only_durable(2);
-    assert_eq!(sample.open().unwrap(), [1, 2, 3]);
+    assert_eq!(sample.open().await.unwrap(), [1, 2, 3]);
 }
 
 #[tokio::test]
@@ -135,7 +139,7 @@ async fn the_loss_of_what_was_acknowledged_is_noticed() {
             sample.write(&data);
             sample.only_durable(3);
             for round in 0..2 {
-                let refused = sample.open().err();
+                let refused = sample.open().await.err();
                 let refused = refused.unwrap_or_else(|| panic!("{number} at {at} is damaged"));
                 assert!(refused.to_string().contains("made durable"), "{round}: {refused}");
             }
@@ -143,11 +147,11 @@ async fn the_loss_of_what_was_acknowledged_is_noticed() {
         }
     }
     sample.write(&whole[..sample.ends[1] as usize]);
-    assert!(sample.open().is_err(), "the end is missing");
+    assert!(sample.open().await.is_err(), "the end is missing");
     sample.write(&[]);
-    assert!(sample.open().is_err(), "all is missing");
+    assert!(sample.open().await.is_err(), "all is missing");
     fs::remove_file(mark_of(&sample.index())).unwrap();
-    assert!(sample.open().unwrap_err().to_string().contains("its mark"));
+    assert!(sample.open().await.unwrap_err().to_string().contains("its mark"));
 }
 
 #[tokio::test]
@@ -162,10 +166,10 @@ async fn an_index_is_compared_with_its_mark_also_where_the_journal_says_nothing(
     // All of it is in the tables now, and the database has begun a new journal.
     fs::remove_file(sample.journal()).unwrap();
     fs::write(sample.index().join("999.jnl"), [0; 4096]).unwrap();
-    assert_eq!(sample.open().unwrap(), [1, 2, 3]);
+    assert_eq!(sample.open().await.unwrap(), [1, 2, 3]);
     let (mark, _) = Mark::open(&mark_of(&sample.index())).unwrap();
     mark.set(4).unwrap();
-    let refused = sample.open();
+    let refused = sample.open().await;
     assert!(matches!(refused, Err(OpenError::Lost { found: 3, expected: 4, .. })), "{refused:?}");
 }
 
