@@ -1,8 +1,8 @@
 //! Healing: what a node does so that every file is whole again. [`path`] repairs one path,
 //! [`upload`] sees to an abandoned upload, [`pull`] copies chunks here, [`survey`] finds what
 //! needs it, [`expire`] removes files whose time is over, [`pass`] does all that by itself now and
-//! then and leaves a [`census`], [`scrub`] re-reads what is on the disk, [`rejoin`] brings a node with a new disk back. `dfsctl repair` runs the same code
-//! through [`sweep`].
+//! then and leaves a [`census`], [`scrub`] re-reads what is on the disk, [`rejoin`] brings a node
+//! with a new disk back. `dfsctl repair` runs the same code through [`sweep`].
 //!
 //! Decisions are made in `dfs_proto`'s machines `repair`, `janitor` and `rejoin`; here they are
 //! carried out through [`Peers`]. Nothing here talks gRPC or knows how chunks are stored.
