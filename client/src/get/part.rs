@@ -22,20 +22,18 @@ pub(crate) async fn get_range(
     options: GetOptions,
 ) -> Result<GetReport, Error> {
     let cancel = options.cancel.clone();
+    let read = Get::start(nodes, path, options);
     tokio::select! {
-        report = run(nodes, path, range, stream, options) => report,
+        report = run(read, range, stream) => report,
         () = cancel.cancelled() => Err(Error::Interrupted),
     }
 }
 
 async fn run(
-    nodes: &Arc<Nodes>,
-    path: FilePath,
+    mut read: Get,
     range: ByteRange,
     stream: Box<dyn std::io::Write + Send>,
-    options: GetOptions,
 ) -> Result<GetReport, Error> {
-    let mut read = Get::start(nodes, path, options);
     let (mut look, version, unconfirmed) = read.decide().await?;
     let Some(manifest) = version.manifest() else {
         return Err(Error::NotFound { path: read.path, unconfirmed });
