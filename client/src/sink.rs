@@ -36,6 +36,30 @@ pub(crate) enum Sink {
     Stream(StreamSink),
 }
 
+/// A new file in the directory of `target`; it goes when it is dropped.
+pub(crate) fn beside(target: &Path) -> Result<NamedTempFile, Error> {
+    let directory = match target.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".dfs-").suffix(".partial");
+    // As any program would create it; the umask takes its share.
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.tempfile_in(directory).map_err(Error::local("write to", directory))
+}
+
+/// Gives a file that is whole the name `target`.
+pub(crate) fn appear(file: TempPath, target: &Path) -> Result<(), Error> {
+    let failed = || Error::local("write", target);
+    // From here on it is not removed by itself: it has another name.
+    let path = file.keep().map_err(|error| failed()(error.error))?;
+    swap::replace(&path, target).map_err(|error| {
+        let _ = std::fs::remove_file(&path);
+        failed()(error)
+    })
+}
+
 /// A file that appears under its name only when it is whole.
 pub(crate) struct PartFile {
     target: PathBuf,
@@ -86,17 +110,7 @@ impl PartFile {
     }
 
     fn temporary(target: &Path) -> Result<Hold, Error> {
-        let directory = match target.parent() {
-            Some(parent) if parent != Path::new("") => parent,
-            _ => Path::new("."),
-        };
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".dfs-").suffix(".partial");
-        // As any program would create it; the umask takes its share.
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let made: NamedTempFile =
-            builder.tempfile_in(directory).map_err(Error::local("write to", directory))?;
-        let (file, path) = made.into_parts();
+        let (file, path) = beside(target)?.into_parts();
         Ok(Hold::Temporary(Arc::new(file), path))
     }
 
@@ -207,12 +221,7 @@ impl PartFile {
         match file {
             Hold::Temporary(file, path) => {
                 complete(&file)?;
-                // From here on it is not removed by itself: it has another name.
-                let path = path.keep().map_err(|error| failed()(error.error))?;
-                swap::replace(&path, &target).map_err(|error| {
-                    let _ = std::fs::remove_file(&path);
-                    failed()(error)
-                })
+                appear(path, &target)
             }
             Hold::Partial(partial) => {
                 complete(partial.file())?;

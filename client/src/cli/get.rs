@@ -14,6 +14,7 @@ use super::progress::Bar;
 use super::talk::{complain, notice};
 use super::told::{Outcome, Told};
 use super::{Context, output};
+use crate::sink::{appear, beside};
 use crate::{ByteRange, Error, FilePath, GetOptions, GetReport, Pair};
 
 pub(super) async fn run(context: &Context, args: GetArgs) -> Exit {
@@ -71,17 +72,10 @@ async fn part(
     let Some(local) = local else {
         return client.get_range(remote, range, Box::new(std::io::stdout()), options).await;
     };
-    let folder = match local.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".dfs-").suffix(".partial");
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let file = builder.tempfile_in(folder).map_err(Error::local("write to", folder))?;
-    let stream = file.reopen().map_err(Error::local("write to", folder))?;
+    let file = beside(local)?;
+    let stream = file.reopen().map_err(Error::local("write to", file.path()))?;
     let report = client.get_range(remote, range, Box::new(stream), options).await?;
-    file.persist(local).map_err(|error| Error::local("write", local)(error.error))?;
+    appear(file.into_temp_path(), local)?;
     Ok(report)
 }
 
