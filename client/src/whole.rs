@@ -27,14 +27,15 @@ pub(crate) struct Whole {
 /// Whether it was written, or has another digest than it should.
 pub(crate) type Written = Result<Result<(), WrongDigest>, Error>;
 
-/// Writes files, and tells of each as soon as it is there.
+/// Writes files, and tells of all of them together: what the callers ask for next goes to the
+/// nodes together then.
 pub(crate) async fn write(files: Vec<(Whole, Caller<Written>)>) {
     let write = move || {
-        for (file, caller) in files {
-            // A caller that went away needs no answer, and no file.
-            if !caller.is_closed() {
-                let _ = caller.send(file.write());
-            }
+        // A caller that went away needs no answer, and no file.
+        let wanted = files.into_iter().filter(|(_, caller)| !caller.is_closed());
+        let written: Vec<_> = wanted.map(|(file, caller)| (file.write(), caller)).collect();
+        for (written, caller) in written {
+            let _ = caller.send(written);
         }
     };
     // After a panic the callers see that nobody answers.

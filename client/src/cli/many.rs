@@ -13,6 +13,10 @@ use crate::{Error, FilePath};
 
 /// Small files at once.
 const AT_ONCE: usize = 64;
+/// Files at once of up to [`TINY`] bytes: while half of them are written the other half is asked
+/// for.
+const TINY_AT_ONCE: usize = 128;
+const TINY: u64 = 64 << 10;
 
 /// Runs one job per file and sums up. Every error is told; after an interruption no job is
 /// started any more, and that is told once.
@@ -53,7 +57,8 @@ pub(super) fn at_once(files: usize, bytes: u64) -> usize {
     match bytes.checked_div(files as u64) {
         Some(mean) if mean > 16 * LARGE => 2,
         Some(mean) if mean > LARGE => 8,
-        _ => AT_ONCE,
+        Some(mean) if mean > TINY => AT_ONCE,
+        _ => TINY_AT_ONCE,
     }
 }
 
