@@ -1,5 +1,5 @@
-//! How text for people looks on a stream: colours where somebody sees them, lines as wide as the
-//! terminal. JSON, files and pipes get none of it. What to print is the business of the commands.
+//! How text for people looks on a stream: colours where somebody sees them. JSON, files and pipes
+//! get none of it. What to print is the business of the commands.
 
 use std::fmt;
 use std::io::IsTerminal;
@@ -80,35 +80,26 @@ impl Role {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Style {
     coloured: bool,
-    width: Option<usize>,
 }
 
 impl Style {
     /// Standard output.
     pub(super) fn of_stdout(colour: Colour) -> Self {
-        let width = terminal_size::terminal_size_of(std::io::stdout());
-        Self::new(colour, std::io::stdout().is_terminal(), width.map(|(columns, _)| columns.0))
+        Self::new(colour, std::io::stdout().is_terminal())
     }
 
     /// Standard error.
     pub(super) fn of_stderr(colour: Colour) -> Self {
-        let width = terminal_size::terminal_size_of(std::io::stderr());
-        Self::new(colour, std::io::stderr().is_terminal(), width.map(|(columns, _)| columns.0))
+        Self::new(colour, std::io::stderr().is_terminal())
     }
 
-    fn new(colour: Colour, terminal: bool, columns: Option<u16>) -> Self {
+    const fn new(colour: Colour, terminal: bool) -> Self {
         let coloured = match colour {
             Colour::Always => true,
             Colour::Never => false,
             Colour::Auto => terminal,
         };
-        Self { coloured, width: columns.filter(|_| terminal).map(usize::from) }
-    }
-
-    /// Columns of the terminal; `None` where there is none, and no line is to be cut.
-    #[expect(dead_code, reason = "for the pictures of `list` and `stat`")]
-    pub(super) const fn width(&self) -> Option<usize> {
-        self.width
+        Self { coloured }
     }
 
     /// The text as it should look. Widths in a format apply to what is seen of it:
@@ -168,18 +159,16 @@ mod tests {
     #[test]
     fn there_are_colours_where_somebody_sees_them() {
         let painted = |colour, terminal| {
-            let style = Style::new(colour, terminal, Some(80));
+            let style = Style::new(colour, terminal);
             style.paint(Role::Good, "up").to_string().contains('\u{1b}')
         };
         assert!(painted(Colour::Auto, true) && !painted(Colour::Auto, false));
         assert!(painted(Colour::Always, false) && !painted(Colour::Never, true));
-        assert_eq!(Style::new(Colour::Always, false, Some(80)).width, None);
-        assert_eq!(Style::new(Colour::Never, true, Some(80)).width, Some(80));
     }
 
     #[test]
-    fn a_width_counts_what_is_seen() {
-        let style = Style::new(Colour::Always, false, None);
+    fn padding_counts_what_is_seen() {
+        let style = Style::new(Colour::Always, false);
         let padded = format!("{:<4}|", style.paint(Role::Bad, "up"));
         assert_eq!(padded, "\u{1b}[1m\u{1b}[31mup  \u{1b}[0m|");
         assert_eq!(format!("{:<4}|", Style::default().paint(Role::Bad, "up")), "up  |");
