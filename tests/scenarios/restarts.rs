@@ -111,7 +111,14 @@ fn a_development_cluster_runs_and_ends_as_one() {
             assert_eq!(dev.ended(), None, "dfsd dev ended at its start");
             listening(&cluster) == 4
         });
-        cluster.put(&format!("file-{round}"), "content");
+        let log = cluster.dir().parent().expect("it is in one").join("dev.log");
+        wait::until_true("it is said that they are ready", limit, || {
+            let log = std::fs::read_to_string(&log).unwrap_or_default();
+            log.contains("all four nodes are ready; in another terminal: dfsctl --config")
+        });
+        cluster.file("content", "content");
+        let put = cluster.ctl(["put", "content", &format!("file-{round}")]).ok();
+        assert_eq!(put.stderr, "", "no node is left out");
         assert_eq!(cluster.list().len(), round + 1);
         dev.signal(signal);
         let status = dev.wait(limit);

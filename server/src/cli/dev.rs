@@ -5,6 +5,7 @@
 
 use std::fs::{self, DirBuilder};
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -16,6 +17,7 @@ use dfs_proto::name::UserName;
 use dfs_proto::placement::NodeId;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -32,6 +34,8 @@ use crate::users::{Role, Users};
 const ADMIN_OFFSET: u16 = 1000;
 /// How long the nodes may take to stop.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How often nodes are looked at while they start.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 const USER: &str = "alice";
 /// Nobody renews what was made to try things out.
 const CERTIFICATE_LIFE: Duration = Duration::from_secs(3650 * 24 * 3600);
@@ -55,9 +59,11 @@ pub(super) struct DevArgs {
 
 pub(super) fn dev(args: &DevArgs) -> Result<(), CliError> {
     let dir = prepare(args)?;
+    let mut addresses = Vec::new();
     for node in NodeId::ALL {
         let config = Config::load(&dir.node_file(node))?;
         say(format_args!("node {node}: {}", config.listen));
+        addresses.push(config.listen);
     }
     if args.init_only {
         say(format_args!("run the nodes: dfsd dev --dir {}", dir.dir.display()));
@@ -67,7 +73,7 @@ pub(super) fn dev(args: &DevArgs) -> Result<(), CliError> {
         .enable_all()
         .build()
         .map_err(|error| CliError::Failed(format!("the system gives no threads: {error}")))?;
-    runtime.block_on(run_nodes(&dir))
+    runtime.block_on(run_nodes(&dir, addresses))
 }
 
 /// Makes the directory, or takes one that was made before.
@@ -193,7 +199,7 @@ fn make_empty_dir(dir: &Path) -> Result<(), CliError> {
 }
 
 /// Runs the nodes until a signal, or until all of them have ended by themselves.
-async fn run_nodes(dir: &Layout) -> Result<(), CliError> {
+async fn run_nodes(dir: &Layout, addresses: Vec<SocketAddr>) -> Result<(), CliError> {
     let failed = |what: &str, error: io::Error| CliError::Failed(format!("{what}: {error}"));
     let program = std::env::current_exe().map_err(|error| failed("dfsd is not found", error))?;
     let mut terminate =
@@ -227,13 +233,20 @@ async fn run_nodes(dir: &Layout) -> Result<(), CliError> {
             }
         });
     }
-    say(format_args!("user {USER}; try: dfsctl --config {} list", dir.client_file().display()));
-    say(format_args!("Ctrl+C stops the nodes"));
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = tokio::signal::ctrl_c() => {}
-        () = wait_for(&mut nodes) => {
-            return Err(CliError::Failed("all four nodes have ended".to_owned()));
+    say(format_args!("user {USER}; Ctrl+C stops the nodes"));
+    let told = tell_when_ready(&addresses, dir);
+    tokio::pin!(told);
+    let mut ready = false;
+    loop {
+        tokio::select! {
+            () = &mut told, if !ready => ready = true,
+            _ = terminate.recv() => break,
+            _ = tokio::signal::ctrl_c() => break,
+            ended = nodes.join_next() => match ended {
+                // Without it there will never be four; those that are there go on.
+                Some(_) => ready = true,
+                None => return Err(CliError::Failed("all four nodes have ended".to_owned())),
+            },
         }
     }
     for pid in pids {
@@ -245,6 +258,20 @@ async fn run_nodes(dir: &Layout) -> Result<(), CliError> {
         tell(format_args!("dfsd: some nodes did not stop in time and are killed"));
     }
     Ok(())
+}
+
+/// Says what to type next once all nodes answer: a node binds its port when it can serve.
+async fn tell_when_ready(addresses: &[SocketAddr], dir: &Layout) {
+    for address in addresses {
+        while TcpStream::connect(address).await.is_err() {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+    let client = dir.client_file();
+    say(format_args!(
+        "all four nodes are ready; in another terminal: dfsctl --config {} put FILE",
+        client.display()
+    ));
 }
 
 async fn wait_for(nodes: &mut JoinSet<()>) {
