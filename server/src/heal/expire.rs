@@ -38,7 +38,10 @@ impl Healer {
             match result {
                 Ok(_) => tracing::info!(user = %of.user, path = %of.path, "expired"),
                 Err(refused) => {
-                    tracing::warn!(user = %of.user, path = %of.path, %refused, "cannot expire");
+                    tracing::warn!(
+                        user = %of.user, path = %of.path, %refused,
+                        "cannot expire now; the next pass of healing tries again"
+                    );
                     return Ok(());
                 }
             }
