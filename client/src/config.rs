@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use dfs_proto::name::{ClusterName, UserName};
 use dfs_proto::placement::PerNode;
+use dfs_proto::similar::near;
 
 use crate::bandwidth::Bandwidth;
 use crate::origin::{Given, Origin};
@@ -28,7 +29,7 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// The file is not the YAML it should be.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {}", path.display(), with_nearest(&source.to_string()))]
     Syntax {
         /// The file.
         path: PathBuf,
@@ -170,10 +171,21 @@ impl Config {
 pub(crate) fn unknown_context(origin: &Origin, name: &str, file: &ConfigFile) -> String {
     let known: Vec<&str> = file.contexts().collect();
     let known = match known[..] {
-        [] => "has no contexts".to_owned(),
+        [] => "has no contexts: write them under 'contexts:', each with a name".to_owned(),
         _ => format!("has {}", known.join(", ")),
     };
     format!("{origin}: context: there is no '{name}'; {} {known}", file.path().display())
+}
+
+/// What the reader of YAML says of a key that it does not know, with the one that may be meant.
+fn with_nearest(text: &str) -> String {
+    let parts = || {
+        let (before, rest) = text.split_once("unknown field `")?;
+        let (key, known) = rest.split_once("`, expected ")?;
+        let meant = *near(key, known.split('`').skip(1).step_by(2)).first()?;
+        Some(format!("{before}unknown field `{key}`; did you mean `{meant}`? expected {known}"))
+    };
+    parts().unwrap_or_else(|| text.to_owned())
 }
 
 fn node_mistakes(nodes: &[String]) -> Vec<String> {
@@ -267,5 +279,10 @@ mod tests {
         assert!(load("cluster: [").unwrap_err().contains("line"));
         let unknown = load(&format!("{GOOD}colour: red\n")).unwrap_err();
         assert!(unknown.contains("colour") && unknown.contains("line 5"), "{unknown}");
+        assert!(unknown.contains("did you mean `color`? expected one of `cluster`"), "{unknown}");
+        let unknown = load(&format!("{GOOD}tls: {{ce: x}}\n")).unwrap_err();
+        assert!(unknown.contains("did you mean `ca`? expected one of"), "{unknown}");
+        let unknown = load(&format!("{GOOD}weather: fine\n")).unwrap_err();
+        assert!(unknown.contains("unknown field `weather`, expected one of"), "{unknown}");
     }
 }

@@ -22,6 +22,16 @@ pub struct NodeError {
     pub cause: Cause,
 }
 
+impl NodeError {
+    /// Whether the node belongs to another cluster than the configured one.
+    pub(crate) fn is_of_other_cluster(&self) -> bool {
+        match &self.cause {
+            Cause::WrongNode { cluster, expected_cluster, .. } => cluster != expected_cluster,
+            _ => false,
+        }
+    }
+}
+
 /// Why a node could not do its part.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Cause {
@@ -123,10 +133,7 @@ pub enum Error {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The configuration's addresses do not fit the nodes that answer there. Nothing was done.
-    #[error(
-        "{nodes_from}: {error}; write the addresses of 'nodes' in the order of the nodes' \
-         positions, all of one cluster"
-    )]
+    #[error("{nodes_from}: {error}; {}", mend(.error))]
     WrongNode {
         /// Where the addresses are written.
         nodes_from: String,
@@ -162,7 +169,7 @@ pub enum Error {
     Credentials,
     /// Too few nodes. Nothing happened.
     #[error(
-        "{}{} failed: too few nodes{}{}; see 'dfsctl status'",
+        "{}{} failed: too few nodes{}{}; 'dfsctl doctor' says what to mend",
         Subject(.path), .operation.word(), .operation.nothing_happened(), Nodes(.nodes)
     )]
     Unavailable {
@@ -187,7 +194,10 @@ pub enum Error {
         nodes: Vec<NodeError>,
     },
     /// The data that was found is not what was stored.
-    #[error("{path} is damaged: {what}{}", Nodes(.nodes))]
+    #[error(
+        "{path} is damaged: {what}{}; 'dfsctl verify {path}' checks each copy, 'dfsctl repair {path}' \
+         mends what it can", Nodes(.nodes)
+    )]
     Corrupt {
         /// The file.
         path: FilePath,
@@ -259,7 +269,7 @@ pub enum Error {
         path: FilePath,
     },
     /// The file has none of the bytes that were asked for.
-    #[error("{path} has {size} bytes, none of those that were asked for")]
+    #[error("{path} has {size} bytes, none of those that were asked for; the first one is 0")]
     Range {
         /// Which file.
         path: FilePath,
@@ -304,6 +314,27 @@ impl Error {
         }
     }
 
+    /// The same error without the nodes that somebody has been `told` about.
+    #[cfg(feature = "cli")]
+    pub(crate) fn without(&self, told: impl Fn(&NodeError) -> bool) -> Option<Self> {
+        let rest = |nodes: &[NodeError]| nodes.iter().filter(|node| !told(node)).cloned().collect();
+        Some(match self {
+            Self::Unavailable { operation, path, nodes } => {
+                Self::Unavailable { operation: *operation, path: path.clone(), nodes: rest(nodes) }
+            }
+            Self::Incomplete { path, chunks, nodes } => {
+                Self::Incomplete { path: path.clone(), chunks: *chunks, nodes: rest(nodes) }
+            }
+            Self::Corrupt { path, what, nodes } => {
+                Self::Corrupt { path: path.clone(), what: what.clone(), nodes: rest(nodes) }
+            }
+            Self::Unknown { operation, path, nodes } => {
+                Self::Unknown { operation: *operation, path: path.clone(), nodes: rest(nodes) }
+            }
+            _ => return None,
+        })
+    }
+
     /// Says what could not be done with a local file.
     pub fn local(
         action: &'static str,
@@ -321,6 +352,15 @@ impl Operation {
             Self::Put | Self::Remove => ", nothing was changed",
             Self::Get | Self::List | Self::Stat | Self::Repair => "",
         }
+    }
+}
+
+/// What to do about a node that is not the one that the configuration means.
+fn mend(error: &NodeError) -> &'static str {
+    if error.is_of_other_cluster() {
+        "correct 'cluster', or write the addresses of the nodes of that cluster"
+    } else {
+        "write the addresses of 'nodes' in the order of the nodes' positions"
     }
 }
 

@@ -5,8 +5,8 @@
 //! Versions of a path are ordered by [`tag::Tag`]; the newest one that three nodes have counts.
 //!
 //! The modules, in reading order: [`name`], [`digest`], [`chunk`], [`placement`], [`tag`],
-//! [`manifest`], [`identity`], then [`protocol`], the machines that client and node drive, and [`wire`], the
-//! generated API with its conversions. All but `wire` do no I/O, read no clock and draw no
+//! [`manifest`], [`identity`], [`similar`], then [`protocol`], the machines that client and node drive,
+//! and [`wire`], the generated API with its conversions. All but `wire` do no I/O, read no clock and draw no
 //! random numbers.
 
 pub mod name;
@@ -22,6 +22,8 @@ pub mod tag;
 pub mod manifest;
 
 pub mod identity;
+
+pub mod similar;
 
 pub mod protocol;
 

@@ -57,6 +57,29 @@ fn a_folder_goes_there_and_back() {
 }
 
 #[test]
+fn a_slash_alone_is_everything() {
+    let cluster = cluster();
+    cluster.ctl(["get", "-r", "/", "none"]).exits(3).says("nothing is stored yet");
+    let names = tree(&cluster);
+    cluster.ctl(["put", "-r", "tree", "/"]).ok();
+    assert_eq!(cluster.list(), names);
+    cluster.ctl(["put", "tree/plain.txt", "tree/sub.txt", "/"]).ok();
+    assert_eq!(cluster.list(), names);
+    let again = cluster.ctl(["put", "-r", "--no-clobber", "tree", "/"]).ok();
+    assert_eq!(again.stderr.matches("is there already").count(), names.len());
+    assert_eq!(
+        cluster.ctl(["list", "/"]).ok().stdout.len(),
+        cluster.ctl(["list"]).ok().stdout.len()
+    );
+
+    cluster.ctl(["get", "-r", "/"]).exits(2).says("name a folder");
+    cluster.ctl(["get", "-r", "/", "back"]).ok();
+    assert_eq!(files(&cluster.work_dir().join("back")), names);
+    cluster.ctl(["rm", "-r", "/"]).exits(2).says("everything");
+    assert_eq!(cluster.list(), names);
+}
+
+#[test]
 fn a_folder_without_a_remote_name_keeps_its_own() {
     let cluster = cluster();
     cluster.file("outer/inner/a", "a");

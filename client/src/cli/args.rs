@@ -244,7 +244,7 @@ pub(super) struct GetArgs {
     /// Print one JSON line about the traffic of each file on stderr
     #[arg(long)]
     pub(super) stats: bool,
-    /// Remote path
+    /// Remote path; `/` is everything, with -r
     pub(super) remote: OsString,
     /// Local file or folder; `-` is stdout [default: the base name, here]
     pub(super) local: Option<PathBuf>,

@@ -10,7 +10,7 @@ use super::args::{ConfigCommand, Global, Output};
 use super::exit::{Exit, report};
 use super::settings::{Said, Settings};
 use super::style::{Role, Style};
-use super::talk::{complain, say};
+use super::talk::{complain, notice, say};
 use crate::Error;
 use crate::config::ConfigFile;
 use crate::origin::{Given, Origin};
@@ -175,6 +175,11 @@ fn contexts(said: &Said, json: bool, style: Style) -> Exit {
     let file = said.files.with_contexts();
     let chosen = said.layers.context.as_ref().map(|name| name.value.as_str());
     let names: Vec<&str> = file.into_iter().flat_map(ConfigFile::contexts).collect();
+    if names.is_empty() && !json {
+        let file = file.map(|file| file.path().display().to_string());
+        let file = file.unwrap_or_else(|| "$XDG_CONFIG_HOME/dfs/dfs.yaml".to_owned());
+        notice(&format!("no contexts; write them under 'contexts:' in {file}, each with a name"));
+    }
     let found = |name: &str| file.and_then(|file| file.named(name)).unwrap_or_default();
     let mut text = String::new();
     let mut all = Vec::new();
@@ -209,10 +214,11 @@ fn choose(said: &Said, name: &str, json: bool) -> Exit {
     if file.named(name).is_none() {
         let known: Vec<&str> = file.contexts().collect();
         let path = file.path().display();
-        complain(&format!(
-            "config use: {path} has no context '{name}'; it has {}",
-            known.join(", ")
-        ));
+        let known = match known[..] {
+            [] => "no context: write them under 'contexts:', each with a name".to_owned(),
+            _ => format!("no context '{name}'; it has {}", known.join(", ")),
+        };
+        complain(&format!("config use: {path} has {known}"));
         return Exit::Usage;
     }
     match replace(file.path(), &file.with_context(name)) {

@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::process::ExitCode;
 
+use super::heard::text_of;
 use super::talk::{complain, tell};
 use crate::Error;
 
@@ -67,7 +68,7 @@ pub(super) fn report(error: &Error) -> Exit {
         // The words of the original, as they are.
         Error::Credentials => tell(&error.to_string()),
         Error::Local { source, .. } if source.kind() == ErrorKind::BrokenPipe => {}
-        _ => complain(&error.to_string()),
+        _ => complain(&text_of(error)),
     }
     error.into()
 }

@@ -22,7 +22,9 @@ impl Expire {
         let days = SpanRelativeTo::days_are_24_hours();
         let seconds = span.to_duration(days).map_err(|_| wrong.to_owned())?.as_secs();
         if seconds < 1 {
-            return Err("is not in the future".to_owned());
+            return Err(
+                "is not in the future; give how long the file shall be kept, like 12h".to_owned()
+            );
         }
         Ok(Self::After(seconds))
     }

@@ -10,6 +10,7 @@ use super::exit::{Exit, report};
 use super::filter::Filter;
 use super::list::under;
 use super::many::{at_once, remote_folder, remote_path, run as run_many};
+use super::near::{Wish, tip};
 use super::progress::Bar;
 use super::talk::{complain, notice};
 use super::told::{Outcome, Told};
@@ -20,7 +21,17 @@ use crate::{ByteRange, Error, FilePath, GetOptions, GetReport, Pair};
 pub(super) async fn run(context: &Context, args: GetArgs) -> Exit {
     let done =
         if args.recursive { folder(context, &args).await } else { file(context, &args).await };
-    done.unwrap_or_else(|error| report(&error))
+    match done {
+        Ok(exit) => exit,
+        Err(error) => tell_error(context, &error, args.recursive).await,
+    }
+}
+
+/// Tells an error, and what may have been meant.
+async fn tell_error(context: &Context, error: &Error, folder: bool) -> Exit {
+    let exit = report(error);
+    tip(context, error, Wish::Get { folder }).await;
+    exit
 }
 
 async fn file(context: &Context, args: &GetArgs) -> Result<Exit, Error> {
@@ -36,6 +47,9 @@ async fn file(context: &Context, args: &GetArgs) -> Result<Exit, Error> {
     let done = async {
         if args.no_clobber && !to_stdout && is_taken(&local) {
             return Ok(Outcome::Skipped);
+        }
+        if !to_stdout {
+            is_in_folder(&local)?;
         }
         if args.dry_run {
             return planned(context, &remote).await;
@@ -56,7 +70,10 @@ async fn file(context: &Context, args: &GetArgs) -> Result<Exit, Error> {
     let done = done.await;
     bar.finish();
     tell(&told, &remote, &local, &done, args.stats);
-    let exit = done.map_or_else(|error| report(&error), |_| Exit::Ok);
+    let exit = match done {
+        Ok(_) => Exit::Ok,
+        Err(error) => tell_error(context, &error, false).await,
+    };
     Ok(told.end(exit))
 }
 
@@ -93,12 +110,27 @@ async fn folder(context: &Context, args: &GetArgs) -> Result<Exit, Error> {
             complain("get -r: several files cannot go to stdout; name a folder");
             return Ok(Exit::Usage);
         }
+        Some(local) if local.exists() && !local.is_dir() => {
+            let local = local.display();
+            complain(&format!("get -r: {local} is no folder; name one to read into"));
+            return Ok(Exit::Usage);
+        }
         Some(local) => local.clone(),
-        None => PathBuf::from(remote.base_name()),
+        None => match &remote {
+            Some(remote) => PathBuf::from(remote.base_name()),
+            None => {
+                complain("get -r: name a folder to read everything into: get -r / FOLDER");
+                return Ok(Exit::Usage);
+            }
+        },
     };
-    let inside = format!("{remote}/");
+    let inside = remote.as_ref().map_or_else(String::new, |remote| format!("{remote}/"));
     let name = |path: &FilePath| path.as_str().strip_prefix(&*inside).map(str::to_owned);
-    let mut files = under(context, &remote).await?;
+    let mut files = under(context, remote.as_ref()).await?;
+    if files.is_empty() {
+        complain("get -r: nothing is stored yet");
+        return Ok(Exit::NotFound);
+    }
     files.retain(|file| name(&file.path).is_none_or(|name| filter.takes(&name)));
     let total = files.iter().fold(0_u64, |total, file| total.saturating_add(file.file.size));
     let bar = Bar::start(if args.dry_run { 0 } else { total }, "get");
@@ -132,6 +164,17 @@ async fn folder(context: &Context, args: &GetArgs) -> Result<Exit, Error> {
 /// Whether something has that name, be it a link that leads nowhere.
 fn is_taken(local: &Path) -> bool {
     std::fs::symlink_metadata(local).is_ok()
+}
+
+/// Refuses a place in a folder that is not there, before anything is read.
+fn is_in_folder(local: &Path) -> Result<(), Error> {
+    match local.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => {
+            let why = "there is no such folder; make it, or name another place";
+            Err(Error::local("write into", folder)(std::io::Error::other(why)))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What a get of this file would read.

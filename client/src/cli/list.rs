@@ -11,8 +11,9 @@ use super::Context;
 use super::args::{ListArgs, Output};
 use super::exit::{Exit, report};
 use super::many::remote_path;
+use super::near::{Wish, tip};
 use super::output;
-use super::talk::say;
+use super::talk::{notice, say};
 use crate::{Error, FilePath, FolderLister, Health, Item, Listed, Lister, Operation, Prefix};
 
 pub(super) async fn list(context: &Context, args: ListArgs) -> Exit {
@@ -92,12 +93,17 @@ async fn print_lines(
     args: &ListArgs,
 ) -> Result<(), Error> {
     let end = if args.null { '\0' } else { '\n' };
+    let mut any = false;
     while let Some(item) = items.next(context).await? {
         let line = match &item {
             Item::File(file) => output::list_line(file, args, &context.style),
             Item::Folder(path) => output::folder_line(path, args, &context.style),
         };
         write!(out, "{line}{end}").map_err(Error::local("write to", "stdout"))?;
+        any = true;
+    }
+    if let (false, 2.., Some(prefix)) = (any, items.taking_part(), &args.prefix) {
+        notice(&format!("no path starts with '{}'", prefix.display()));
     }
     Ok(())
 }
@@ -141,10 +147,13 @@ pub(super) async fn next_file(
     }
 }
 
-/// All files under a remote folder. Fails where there are none, or where too few nodes answer
-/// to tell.
-pub(super) async fn under(context: &Context, folder: &FilePath) -> Result<Vec<Listed>, Error> {
-    let inside = format!("{folder}/");
+/// All files under a remote folder; `None` is the one that holds everything. Fails where a folder
+/// has none, or where too few nodes answer to tell.
+pub(super) async fn under(
+    context: &Context,
+    folder: Option<&FilePath>,
+) -> Result<Vec<Listed>, Error> {
+    let inside = folder.map_or_else(String::new, |folder| format!("{folder}/"));
     let named = |source| Error::Name { path: inside.clone(), source };
     let mut lister = context.client.list(Prefix::new(&*inside).map_err(named)?, false);
     let mut files = Vec::new();
@@ -153,18 +162,20 @@ pub(super) async fn under(context: &Context, folder: &FilePath) -> Result<Vec<Li
     }
     if lister.taking_part() < 2 {
         let (operation, nodes) = (Operation::List, lister.errors().to_vec());
-        return Err(Error::unavailable(operation, Some(folder.clone()), nodes));
+        return Err(Error::unavailable(operation, folder.cloned(), nodes));
     }
-    if files.is_empty() {
-        return Err(Error::NotFound { path: folder.clone(), unconfirmed: false });
+    match folder {
+        Some(folder) if files.is_empty() => {
+            Err(Error::NotFound { path: folder.clone(), unconfirmed: false })
+        }
+        _ => Ok(files),
     }
-    Ok(files)
 }
 
 /// The paths of all files under a remote folder, of which there may be none.
 pub(super) async fn names_under(
     context: &Context,
-    folder: &FilePath,
+    folder: Option<&FilePath>,
 ) -> Result<HashSet<String>, Error> {
     match under(context, folder).await {
         Err(Error::NotFound { .. }) => Ok(HashSet::new()),
@@ -185,8 +196,11 @@ pub(super) async fn is_there(context: &Context, path: &FilePath) -> Result<bool,
     }
 }
 
-/// A prefix as the user typed it.
+/// A prefix as the user typed it; `/` alone is everything.
 pub(super) fn prefix(text: OsString) -> Result<Prefix, Error> {
+    if text == "/" {
+        return Ok(Prefix::default());
+    }
     let name = |source| Error::Name { path: text.to_string_lossy().into_owned(), source };
     let utf8 = std::str::from_utf8(text.as_bytes())
         .map_err(|_| name(dfs_proto::name::NameError::NotUtf8))?;
@@ -202,7 +216,11 @@ pub(super) async fn stat(context: &Context, remote: OsString) -> Exit {
         }
     };
     match state.await {
-        Err(error) => report(&error),
+        Err(error) => {
+            let exit = report(&error);
+            tip(context, &error, Wish::Stat).await;
+            exit
+        }
         Ok(state) => {
             let said = match context.settings.output {
                 Output::Json => say(&format!("{}\n", output::file_json(&state.file))),

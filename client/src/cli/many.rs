@@ -68,10 +68,15 @@ pub(super) fn remote_path(text: &OsStr) -> Result<FilePath, Error> {
         .map_err(|source| Error::Name { path: text.to_string_lossy().into_owned(), source })
 }
 
-/// A remote folder as the user typed it, without the slash at its end.
-pub(super) fn remote_folder(text: &OsStr) -> Result<FilePath, Error> {
+/// A remote folder as the user typed it, without the slash at its end; `None` is `/`, which holds
+/// everything.
+pub(super) fn remote_folder(text: &OsStr) -> Result<Option<FilePath>, Error> {
     let bytes = text.as_bytes();
-    remote_path(OsStr::from_bytes(bytes.strip_suffix(b"/").unwrap_or(bytes)))
+    match bytes.strip_suffix(b"/") {
+        Some(b"") => Ok(None),
+        Some(bytes) => remote_path(OsStr::from_bytes(bytes)).map(Some),
+        None => remote_path(text).map(Some),
+    }
 }
 
 /// `folder/name`, or `name` without a folder.

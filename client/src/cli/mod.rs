@@ -15,6 +15,8 @@ mod style;
 
 mod talk;
 
+mod heard;
+
 mod settings;
 
 mod config;
@@ -28,6 +30,8 @@ mod output;
 mod many;
 
 mod told;
+
+mod near;
 
 mod filter;
 

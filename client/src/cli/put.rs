@@ -15,7 +15,7 @@ use super::filter::Filter;
 use super::list::{is_there, names_under};
 use super::many::{at_once, run as run_many};
 use super::progress::Bar;
-use super::talk::complain;
+use super::talk::{complain, notice};
 use super::told::{Outcome, Told, merged};
 use super::{Context, output};
 use crate::{Error, FilePath, PutOptions, PutReport};
@@ -40,7 +40,16 @@ pub(super) async fn run(context: &Context, args: PutArgs) -> Exit {
     }
     let expires = match args.expire.map(|expire| expire.end().ok_or(expire)) {
         None => None,
-        Some(Ok(end)) => Some(SystemTime::from(end)),
+        Some(Ok(end)) => {
+            let end = SystemTime::from(end);
+            if end < SystemTime::now() {
+                notice(
+                    "put --expire: that time is over; what is stored goes as soon as the nodes look \
+                     after their files",
+                );
+            }
+            Some(end)
+        }
         Some(Err(_)) => {
             complain("put --expire: that is after the year 9999; leave it out");
             return Exit::Usage;
@@ -63,12 +72,13 @@ pub(super) async fn run(context: &Context, args: PutArgs) -> Exit {
         }
         Err(Mistake::Error(error)) => return report(&error),
     };
-    let there = match &plan.folder {
-        Some(folder) if args.no_clobber => match names_under(context, folder).await {
+    let there = if args.recursive && args.no_clobber {
+        match names_under(context, plan.folder.as_ref()).await {
             Ok(there) => Some(there),
             Err(error) => return report(&error),
-        },
-        _ => None,
+        }
+    } else {
+        None
     };
     let options =
         PutOptions { resume, expires, cancel: context.cancel.clone(), ..PutOptions::default() };

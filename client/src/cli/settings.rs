@@ -4,18 +4,17 @@ mod layers;
 
 mod size;
 
-use std::collections::HashSet;
 use std::io::IsTerminal;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use super::args::{Global, Output};
+use super::heard;
 use super::style::Colour;
-use super::talk::{Verbosity, notice, tell};
+use super::talk::{Verbosity, tell};
 use crate::config::ConfigFile;
 use crate::{
-    Bandwidth, Client, Config, ConfigError, Credentials, Error, NodeError, Notice, Notify,
-    TokenCache, UserName,
+    Bandwidth, Client, Config, ConfigError, Credentials, Error, NodeError, TokenCache, UserName,
 };
 pub(super) use layers::{Files, Layers, Places};
 pub(super) use size::{Rate, jobs, rate};
@@ -142,7 +141,7 @@ impl Settings {
             Password::Given(password) => password,
             Password::LoggedIn(cache) => {
                 let credentials = Credentials::logged_in(self.user.clone(), cache);
-                match Client::connect_with(&self.config, credentials, notify()).await {
+                match self.connect_as(credentials).await {
                     // The nodes do not know the login any more.
                     Err(Error::Credentials) => self.ask().await?,
                     other => return other,
@@ -155,6 +154,12 @@ impl Settings {
             None => credentials,
         })
         .await
+    }
+
+    async fn connect_as(&self, credentials: Credentials) -> Result<Client, Error> {
+        let client = Client::connect_with(&self.config, credentials, heard::listen()).await;
+        heard::connected(client.as_ref().err());
+        client
     }
 
     /// Logs in for calls that give no password.
@@ -198,7 +203,7 @@ impl Settings {
         let terminal = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
         for attempt in 1.. {
             let credentials = credentials(Credentials::new(self.user.clone(), typed));
-            match Client::connect_with(&self.config, credentials, notify()).await {
+            match self.connect_as(credentials).await {
                 Err(Error::Credentials) if terminal && attempt < ATTEMPTS => {
                     tell(&Error::Credentials.to_string());
                     typed = self.ask().await?;
@@ -236,31 +241,4 @@ fn cache_dir() -> Option<PathBuf> {
     let set = |name| std::env::var_os(name).map(PathBuf::from).filter(absolute);
     let dir = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
     dir.map(|dir| dir.join("dfs"))
-}
-
-/// Tells each notice once.
-fn notify() -> Notify {
-    let told = Mutex::new(HashSet::new());
-    Arc::new(move |heard| {
-        let text = match heard {
-            Notice::LeftOut(error) => format!("{error}; left out"),
-            Notice::Skew(node, ms) => {
-                format!("the clock of node {node} is {} s off the others'; set it right", ms / 1000)
-            }
-            Notice::Kept(file) => {
-                format!("what has come is kept in {}; the same get goes on", file.display())
-            }
-            Notice::Staged(path) => {
-                format!("what has been sent of {path} is kept; the same put --resume goes on")
-            }
-            Notice::GoesOn(path) => format!("{path}: going on with what has been sent before"),
-            Notice::Resumed(path, bytes) => {
-                format!("{path}: {bytes} bytes have come before; going on after them")
-            }
-        };
-        let mut told = told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if told.insert(text.clone()) {
-            notice(&text);
-        }
-    })
 }

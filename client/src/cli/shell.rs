@@ -8,7 +8,7 @@ use rustyline::error::ReadlineError;
 use super::args::Command;
 use super::exit::Exit;
 use super::talk::{complain, tell};
-use super::{Context, execute};
+use super::{Context, execute, heard};
 
 const PROMPT: &str = "dfs> ";
 
@@ -97,7 +97,10 @@ pub(super) async fn run(context: &Context) -> Exit {
         }
         let done = match Line::try_parse_from(words).map(|line| line.typed) {
             Ok(Typed::Quit) => break,
-            Ok(Typed::Command(command)) => execute(context, command).await,
+            Ok(Typed::Command(command)) => {
+                heard::begin();
+                execute(context, command).await
+            }
             Err(error) => {
                 let _ = error.print();
                 if error.use_stderr() { Exit::Usage } else { Exit::Ok }

@@ -29,7 +29,7 @@ pub(super) struct Unfit {
 pub(super) struct Plan {
     pub(super) jobs: Vec<Job>,
     pub(super) unfit: Vec<Unfit>,
-    /// The remote folder of all of them, with -r.
+    /// The remote folder of all of them, with -r; `None` is the one that holds everything.
     pub(super) folder: Option<FilePath>,
 }
 
@@ -61,16 +61,18 @@ pub(super) fn files(paths: &[OsString]) -> Result<Plan, Mistake> {
             plan.jobs.push(Job { local, remote, bytes });
             return Ok(plan);
         }
-        [locals @ .., remote] => (locals, Some(remote_folder(remote)?)),
+        [locals @ .., remote] => (locals, remote_folder(remote)?),
     };
     for local in locals {
         let local = PathBuf::from(local);
         if local == Path::new("-") {
             return Err(usage("put -: stdin has no name; give a remote path"));
         }
-        let name = local.file_name().ok_or_else(|| {
-            usage(format!("put {}: it has no base name; give a remote path", local.display()))
-        })?;
+        let Some(name) = local.file_name() else {
+            local_length(&local)?;
+            let local = local.display();
+            return Err(usage(format!("put {local}: it has no base name; give a remote path")));
+        };
         let remote = under(folder.as_ref(), name)?;
         // With several files a missing one is told when its turn comes.
         let bytes = match local_length(&local) {
@@ -92,7 +94,8 @@ fn local_length(local: &Path) -> Result<u64, Mistake> {
     }
     let about = std::fs::metadata(local).map_err(Error::local("read", local))?;
     if about.is_dir() {
-        return Err(usage(format!("{} is a folder; use put -r", local.display())));
+        let local = local.display();
+        return Err(usage(format!("{local} is a folder; 'put -r {local}' stores what is in it")));
     }
     if !about.is_file() {
         let why = std::io::Error::other("it is not a regular file");
@@ -108,9 +111,14 @@ pub(super) fn folder(paths: &[OsString], filter: &Filter) -> Result<Plan, Mistak
             let local = PathBuf::from(local);
             // `.` and `..` get the name of the folder they are.
             let full = local.canonicalize().map_err(Error::local("read", &*local))?;
-            let name = full.file_name().ok_or_else(|| usage("put -r: give a remote folder"))?;
+            let name = full.file_name().ok_or_else(|| {
+                let local = local.display();
+                usage(format!(
+                    "put -r {local}: it has no name; give a remote folder: put -r {local} NAME"
+                ))
+            })?;
             let remote = under(None, name)?;
-            (local, remote)
+            (local, Some(remote))
         }
         [local, remote] => (PathBuf::from(local), remote_folder(remote)?),
         _ => {
@@ -119,11 +127,11 @@ pub(super) fn folder(paths: &[OsString], filter: &Filter) -> Result<Plan, Mistak
     };
     let about = std::fs::metadata(&local).map_err(Error::local("read", &*local))?;
     if !about.is_dir() {
-        return Err(usage(format!("{} is no folder", local.display())));
+        return Err(usage(format!("{} is no folder; leave -r out", local.display())));
     }
     let mut plan = Plan::default();
-    Walk { filter, top: &local, plan: &mut plan }.folder(&local, &remote)?;
-    plan.folder = Some(remote);
+    Walk { filter, top: &local, plan: &mut plan }.folder(&local, remote.as_ref())?;
+    plan.folder = remote;
     Ok(plan)
 }
 
@@ -134,7 +142,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn folder(&mut self, folder: &Path, remote: &FilePath) -> Result<(), Error> {
+    fn folder(&mut self, folder: &Path, remote: Option<&FilePath>) -> Result<(), Error> {
         let read = || Error::local("read", folder);
         let mut entries: Vec<std::fs::DirEntry> =
             std::fs::read_dir(folder).map_err(read())?.collect::<Result<_, _>>().map_err(read())?;
@@ -149,7 +157,7 @@ impl Walk<'_> {
             if !meant {
                 continue;
             }
-            let remote = match under(Some(remote), &entry.file_name()) {
+            let remote = match under(remote, &entry.file_name()) {
                 Ok(remote) => remote,
                 Err(error) => {
                     self.failed(local, &error);
@@ -158,7 +166,7 @@ impl Walk<'_> {
             };
             if about.is_dir() {
                 // A folder that cannot be read must not hide the others.
-                if let Err(error) = self.folder(&local, &remote) {
+                if let Err(error) = self.folder(&local, Some(&remote)) {
                     self.failed(local, &error);
                 }
             } else if about.is_file() {
