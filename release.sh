@@ -39,10 +39,12 @@ host=$(rustc -vV | sed -n 's/^host: //p')
 if [[ -n ${DFS_STATIC:-} ]]; then
   built=$DFS_STATIC
 else
-  # With --target the flags are for the programs only, not for what builds them. Paths of this
-  # machine stay out of them.
+  # With --target the flags are for the programs only, not for what builds them. Random bytes come
+  # from the kernel: a static program would look for /dev/urandom. Paths of this machine stay out.
   home=${CARGO_HOME:-$HOME/.cargo}
-  flags="-C target-feature=+crt-static --remap-path-prefix=$PWD=dfs --remap-path-prefix=$home=cargo"
+  flags="-C target-feature=+crt-static --cfg getrandom_backend=\"linux_getrandom\""
+  flags+=" --remap-path-prefix=$PWD=dfs --remap-path-prefix=$home=cargo"
+  flags+=${CARGO_TARGET_DIR:+" --remap-path-prefix=$CARGO_TARGET_DIR=target"}
   RUSTFLAGS=$flags cargo build --profile dist --locked --target "$host" -p dfs-server -p dfs-client
   built=${CARGO_TARGET_DIR:-target}/$host/dist
 fi
@@ -54,7 +56,7 @@ dir=$work/$name
 mkdir -p "$dir"/{bin,completions,man,systemd}
 install -m 755 "$built/dfsd" "$built/dfsctl" "$dir/bin/"
 strip "$dir"/bin/*
-cp README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE "$dir/"
+cp README.md ARCHITECTURE.md SECURITY.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE "$dir/"
 cp -r docs "$dir/"
 cp proto/dfs.proto "$dir/"
 cp deploy/systemd/*.service "$dir/systemd/"

