@@ -8,5 +8,8 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // A huge page counts as a whole where any of it is in use. Without them it takes half the memory
+    // and less time to clear it; where the system has no such thing nothing is lost.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     dfs_server::cli::run()
 }
