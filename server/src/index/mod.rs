@@ -148,10 +148,12 @@ impl Database {
         // The journal's data and length are all that recovery needs, and fdatasync covers both.
         let mode = durable.then_some(PersistMode::SyncData);
         let mut batch = self.fjall.batch().durability(mode.or(Some(PersistMode::Buffer)));
-        for ((space, key), value) in changes {
-            match value {
-                Some(value) => batch.insert(self.space(space), key, value),
-                None => batch.remove(self.space(space), key),
+        for (space, changes) in self.spaces.iter().zip(changes) {
+            for (key, value) in changes {
+                match value {
+                    Some(value) => batch.insert(space, key, value),
+                    None => batch.remove(space, key),
+                }
             }
         }
         Ok(batch.commit()?)
@@ -193,13 +195,13 @@ impl Index {
             let [paths, uploads, chunks, meta] = spaces;
             let spaces = [paths?, uploads?, chunks?, meta?];
             let database = Database { fjall, spaces };
-            let row =
-                |key: &[u8], value: Vec<u8>| ((Space::Meta, key.to_vec()), Some(value.into()));
-            let rows = [
+            let row = |key: &[u8], value: Vec<u8>| (key.to_vec(), Some(value.into()));
+            let mut changes = Changes::default();
+            changes[Space::Meta as usize].extend([
                 row(codec::NODE_KEY, codec::put_node(incarnation)),
                 row(codec::GROUP_KEY, codec::put_group(0)),
-            ];
-            database.write(Changes::from(rows), true)?;
+            ]);
+            database.write(changes, true)?;
             database.sync()?;
             Mark::create(&mark_of(path), 0).map_err(|error| fjall::Error::from(error).into())
         };

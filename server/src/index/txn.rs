@@ -70,8 +70,8 @@ pub(crate) trait Lookup {
     }
 }
 
-/// Keys and what becomes of their values; `None` removes.
-pub(super) type Changes = HashMap<(Space, Vec<u8>), Option<Bytes>>;
+/// Keys of each space and what becomes of their values; `None` removes.
+pub(super) type Changes = [HashMap<Vec<u8>, Option<Bytes>>; Space::ALL.len()];
 
 /// Changes not yet in the database.
 #[derive(Default)]
@@ -82,19 +82,20 @@ pub(super) struct Overlay {
 
 impl Overlay {
     fn get(&self, space: Space, key: &[u8]) -> Option<&Option<Bytes>> {
-        // A borrowed pair cannot be looked up without building it; keys are short.
-        self.changes.get(&(space, key.to_vec()))
+        self.changes[space as usize].get(key)
     }
 
     fn set(&mut self, space: Space, key: Vec<u8>, value: Option<Bytes>) {
         self.bytes += key.len() + value.as_ref().map_or(0, Bytes::len);
-        self.changes.insert((space, key), value);
+        self.changes[space as usize].insert(key, value);
     }
 
     /// Puts `later` over this.
     pub(super) fn absorb(&mut self, later: Self) {
         self.bytes += later.bytes;
-        self.changes.extend(later.changes);
+        for (changes, later) in self.changes.iter_mut().zip(later.changes) {
+            changes.extend(later);
+        }
     }
 
     /// About how many bytes the changes have.

@@ -1,6 +1,7 @@
 //! The writer: one thread that runs all transactions in turn and makes whole groups of them
 //! durable with one sync. It numbers the groups and keeps the mark.
 
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -124,12 +125,12 @@ struct Groups {
 
 impl Groups {
     fn commit(&mut self, mut changes: Changes, durable: bool) -> Result<(), IndexError> {
-        if changes.is_empty() {
+        if changes.iter().all(HashMap::is_empty) {
             return Ok(());
         }
         self.last += 1;
-        let key = (Space::Meta, codec::GROUP_KEY.to_vec());
-        changes.insert(key, Some(codec::put_group(self.last).into()));
+        let group = Some(codec::put_group(self.last).into());
+        changes[Space::Meta as usize].insert(codec::GROUP_KEY.to_vec(), group);
         let write = || self.database.write(changes, durable);
         if durable {
             timed(Synced::Index, write)?;

@@ -31,8 +31,9 @@ impl Node {
             let view = outlook.view();
             let each = orders.iter().map(|(path, order)| {
                 let upload = order.version.upload;
-                let result = match fits(txn, &user, path, &order.version)? {
-                    Ok(()) => change(txn, &user, path, upload, |row| row.commit(&view, order))?,
+                let before = txn.row(&user, path, &[upload])?;
+                let result = match fits(txn, &user, &before, &order.version)? {
+                    Ok(()) => apply(txn, &user, path, before, |row| row.commit(&view, order)),
                     Err(refused) => Err(refused),
                 };
                 tracing::debug!(
@@ -140,11 +141,11 @@ impl Node {
 fn fits(
     txn: &Txn<'_>,
     user: &UserName,
-    path: &FilePath,
+    row: &Row,
     version: &Version,
 ) -> Result<Result<(), Refused>, IndexError> {
     let Some(manifest) = version.manifest() else { return Ok(Ok(())) };
-    let staged = txn.upload(user, path, version.upload)?;
+    let staged = row.uploads.get(&version.upload);
     let have = staged.map_or(ChunkSet::EMPTY, |upload| upload.have);
     for key in ChunkKey::each(user, version.upload, have) {
         if txn.chunk(&key)?.is_some_and(|entry| entry.sum != manifest.chunk(key.chunk)) {
@@ -163,12 +164,23 @@ pub(super) fn change<T>(
     rule: impl FnOnce(&mut Row) -> Result<T, Refused>,
 ) -> Result<Result<T, Refused>, IndexError> {
     let before = txn.row(user, path, &[upload])?;
+    Ok(apply(txn, user, path, before, rule))
+}
+
+/// Applies a rule to a row that was just looked up, and stores what it changed.
+fn apply<T>(
+    txn: &mut Txn<'_>,
+    user: &UserName,
+    path: &FilePath,
+    before: Row,
+    rule: impl FnOnce(&mut Row) -> Result<T, Refused>,
+) -> Result<T, Refused> {
     let mut row = before.clone();
     let result = rule(&mut row);
     if result.is_ok() {
         txn.put_row(user, path, &before, &row);
     }
-    Ok(result)
+    result
 }
 
 /// Takes chunks out of the index and returns those that have a file.
