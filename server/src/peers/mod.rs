@@ -38,8 +38,9 @@ const CHUNK_LIMIT: Duration = Duration::from_secs(30);
 const SLOWEST: u64 = 1 << 20;
 /// Limit for the next block of a chunk.
 const PROGRESS_LIMIT: Duration = Duration::from_secs(10);
-/// Entries of a page of records: with manifests they have to fit into a message.
-const PAGE: u32 = 2000;
+/// Entries of a page of records: with manifests they have to fit into a message, and a survey holds
+/// one of each node.
+const PAGE: u32 = 500;
 
 /// Why a peer did not do what it was asked.
 #[derive(Debug, Clone, thiserror::Error)]
