@@ -23,7 +23,7 @@ use crate::ask::{self, Ask};
 use crate::config::Config;
 use crate::connect::{CONNECT_LIMIT, Credentials, Node, Notice, Notify};
 use crate::error::{Cause, Error, NodeError};
-use crate::lane::Lane;
+use crate::lane::{Caller, Lane};
 use crate::upload::{self, Upload};
 use crate::whole::{self, Whole, Written};
 
@@ -46,6 +46,12 @@ const SMALL_BATCH_BYTES: usize = 2 << 20;
 
 /// Large files that are sent at the same time: each keeps up to 20 MiB in memory.
 const LARGE_AT_ONCE: usize = 4;
+
+/// Files that are read for their sums at the same time, each on a thread of its own.
+const SCANS_AT_ONCE: usize = 4;
+
+/// Between two Confirms to a node, where there are many.
+const CONFIRM_PAUSE: Duration = Duration::from_millis(20);
 
 /// How long a Commit without an answer waits before it is sent again.
 const RESEND_AFTER: Duration = Duration::from_millis(300);
@@ -70,7 +76,11 @@ impl Member {
             commits: Lane::start(COMMIT_BATCH_BYTES, entry_weight, move |entries| {
                 commit(a.clone(), entries)
             }),
-            confirms: Lane::start(MAX_BATCH, |_| 1, move |entries| confirm(b.clone(), entries)),
+            confirms: Lane::start_each(
+                MAX_BATCH,
+                |_| 1,
+                move |entries| confirm(b.clone(), entries),
+            ),
             uploads: Lane::start(
                 SMALL_BATCH_BYTES,
                 |(upload, chunks)| upload.weight(*chunks),
@@ -217,8 +227,8 @@ async fn commit(node: Arc<Node>, entries: Vec<pb::CommitEntry>) -> Vec<Answer<pb
     }
 }
 
-async fn confirm(node: Arc<Node>, entries: Vec<pb::ConfirmEntry>) -> Vec<()> {
-    let count = entries.len();
+async fn confirm(node: Arc<Node>, batch: Vec<(pb::ConfirmEntry, Caller<()>)>) {
+    let (entries, callers): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
     let request = pb::ConfirmRequest { entries };
     // Best effort: a lost confirmation costs a later reader one write-back.
     let _ =
@@ -226,7 +236,12 @@ async fn confirm(node: Arc<Node>, entries: Vec<pb::ConfirmEntry>) -> Vec<()> {
             client.confirm(request).await
         })
         .await;
-    vec![(); count]
+    for caller in callers {
+        // A caller that went away needs no answer.
+        let _ = caller.send(());
+    }
+    // Nobody waits for the next ones: let them gather.
+    tokio::time::sleep(CONFIRM_PAUSE).await;
 }
 
 /// The four nodes.
@@ -235,6 +250,7 @@ pub(crate) struct Nodes {
     files: Lane<Whole, Written>,
     /// Taken by each PUT of a large file, which keeps some blocks per node in memory.
     large: Semaphore,
+    scans: Semaphore,
     notify: Notify,
     cluster: ClusterName,
     user: UserName,
@@ -261,7 +277,8 @@ impl Nodes {
         let large = if config.bandwidth.is_some() { 1 } else { LARGE_AT_ONCE };
         let large = Semaphore::new(large);
         let files = Lane::start_each(whole::BATCH, |_| 1, whole::write);
-        Self { members, files, large, notify, cluster, user, background: TaskTracker::new() }
+        let (scans, background) = (Semaphore::new(SCANS_AT_ONCE), TaskTracker::new());
+        Self { members, files, large, scans, notify, cluster, user, background }
     }
 
     /// Writes a file that has come as a whole.
@@ -278,6 +295,11 @@ impl Nodes {
     /// Waits for a turn to send a large file.
     pub(crate) async fn large_turn(&self) -> Option<SemaphorePermit<'_>> {
         self.large.acquire().await.ok()
+    }
+
+    /// Waits for a turn to read a file for its sums.
+    pub(crate) async fn scan_turn(&self) -> Option<SemaphorePermit<'_>> {
+        self.scans.acquire().await.ok()
     }
 
     /// Whose files they are, and of which cluster.

@@ -94,7 +94,7 @@ pub(crate) async fn put(
         _ => None,
     };
     let prepared = async {
-        let mut upload = prepare(path, input, options).await?;
+        let mut upload = prepare(nodes, path, input, options).await?;
         let note = match subject {
             Some((folder, subject)) if upload.sums.size > RESUME_BYTES => {
                 go_on(nodes, &mut upload, &folder, subject).await?
@@ -165,8 +165,17 @@ fn discard(nodes: &Arc<Nodes>, path: &FilePath, upload: UploadId) {
     }
 }
 
-/// Pass one, on a blocking thread.
-async fn prepare(path: FilePath, input: Input<'_>, options: PutOptions) -> Result<Upload, Error> {
+/// Pass one, on a blocking thread: one of a few, but for a stream, which may take its time.
+async fn prepare(
+    nodes: &Nodes,
+    path: FilePath,
+    input: Input<'_>,
+    options: PutOptions,
+) -> Result<Upload, Error> {
+    let _turn = match &input {
+        Input::Stream(_) => None,
+        Input::File(_) | Input::Bytes(_) => nodes.scan_turn().await,
+    };
     let local = match &input {
         Input::File(local) => Some((*local).to_owned()),
         Input::Bytes(_) | Input::Stream(_) => None,

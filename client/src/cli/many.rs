@@ -15,7 +15,7 @@ use crate::{Error, FilePath};
 const AT_ONCE: usize = 64;
 /// Files at once of up to [`TINY`] bytes: while half of them are written the other half is asked
 /// for.
-const TINY_AT_ONCE: usize = 128;
+const TINY_AT_ONCE: usize = 192;
 const TINY: u64 = 64 << 10;
 
 /// Runs one job per file and sums up. Every error is told; after an interruption no job is
