@@ -57,6 +57,9 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
                         None => return,
                     },
                 };
+                // Operations that were answered together come with their next requests together:
+                // the first of them waits for the others to have had their turn.
+                tokio::task::yield_now().await;
                 let mut load = weight(&first.0);
                 let name = first.1.unwrap_or_else(Name::new);
                 let mut batch = vec![(first.0, first.2)];
