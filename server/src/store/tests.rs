@@ -280,7 +280,9 @@ fn after_a_crash_the_blocks_that_were_synced_are_kept() {
     let (dir, store) = store();
     let (header, data) = chunk(34 * BLOCK + 5);
     // As a process leaves it that is killed: 33 blocks written, 32 of them synced.
-    std::mem::forget(begun(&store, &header, &data, 33));
+    let mut writer = begun(&store, &header, &data, 33);
+    writer.end_sync().unwrap();
+    std::mem::forget(writer);
     std::mem::forget(begun(&store, &header, &data, 1));
     let (store, found) = swept(&dir, now_ms());
     assert_eq!((found.staged, found.foreign), (1, 0), "one of them is of no use");

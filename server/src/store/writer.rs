@@ -8,6 +8,7 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use dfs_proto::chunk::{block_count, block_range};
@@ -21,8 +22,9 @@ use crate::chunk_key::ChunkKey;
 use crate::telemetry::labels::Synced;
 use crate::telemetry::{block_received, timed};
 
-/// Data is handed to the disk each time this many bytes have come. Left to the end, the sync
-/// of a large chunk would take longer than a client waits for progress.
+/// Data is handed to the disk each time this many bytes have come, and has to be there when as many
+/// more have. Left to the end, the sync of a large chunk would take longer than a client waits for
+/// progress.
 const SYNC_EVERY_BYTES: u64 = 32 << 20;
 
 /// Why a chunk was not written.
@@ -151,6 +153,14 @@ pub(crate) struct ChunkWriter {
     /// How many of them are there: those of blocks that are synced.
     noted: usize,
     unsynced: u64,
+    syncing: Option<Syncing>,
+}
+
+/// A sync that goes on while more blocks come.
+struct Syncing {
+    /// How many blocks had come before it.
+    blocks: usize,
+    thread: JoinHandle<io::Result<()>>,
 }
 
 /// A whole, right and durable chunk that has no name yet.
@@ -181,6 +191,7 @@ impl ChunkStore {
             blocks: Vec::new(),
             noted: 0,
             unsynced: 0,
+            syncing: None,
         })
     }
 
@@ -211,12 +222,14 @@ impl ChunkStore {
         let next = data_offset.saturating_add(block_range(sum.length, first_block).start);
         file.seek(SeekFrom::Start(next)).map_err(WriteError::Io)?;
         let check = BlockCheck::after(sum, &blocks);
-        Ok(ChunkWriter { file, staged, header, check, blocks, trailer, noted, unsynced: 0 })
+        let (unsynced, syncing) = (0, None);
+        Ok(ChunkWriter { file, staged, header, check, blocks, trailer, noted, unsynced, syncing })
     }
 
     /// Keeps what has come of a chunk whose stream broke, durably, for one who goes on with it.
     pub(crate) fn keep(&self, mut writer: ChunkWriter, now_ms: u64) -> Result<(), WriteError> {
-        writer.note()?;
+        writer.begin_sync()?;
+        writer.end_sync()?;
         timed(Synced::Chunk, || writer.file.sync_data()).map_err(WriteError::Sync)?;
         let ChunkWriter { file, staged, header, blocks, .. } = writer;
         let blocks = count(&blocks);
@@ -303,28 +316,45 @@ impl ChunkWriter {
         self.file.write_all(data).map_err(WriteError::io(self.header.sum().length))?;
         self.blocks.push(crc);
         self.unsynced += u64::try_from(data.len()).unwrap_or(u64::MAX);
+        if self.syncing.as_ref().is_some_and(|syncing| syncing.thread.is_finished()) {
+            self.end_sync()?;
+        }
         if self.unsynced >= SYNC_EVERY_BYTES {
-            self.note()?;
+            self.begin_sync()?;
         }
         Ok(())
     }
 
-    /// Syncs the blocks, and only then writes their checksums to their places: after a crash
-    /// those that are there are of blocks that are there.
-    fn note(&mut self) -> Result<(), WriteError> {
-        timed(Synced::Chunk, || self.file.sync_data()).map_err(WriteError::Sync)?;
+    /// Starts to sync the blocks that are here, after those before them are synced.
+    fn begin_sync(&mut self) -> Result<(), WriteError> {
+        self.end_sync()?;
+        let file = self.file.try_clone().map_err(WriteError::Io)?;
+        let sync = move || timed(Synced::Chunk, || file.sync_data());
+        let thread = std::thread::Builder::new().name("chunk-sync".into()).spawn(sync);
+        let thread = thread.map_err(WriteError::Io)?;
+        self.syncing = Some(Syncing { blocks: self.blocks.len(), thread });
         self.unsynced = 0;
-        let new = self.blocks.get(self.noted..).unwrap_or_default();
+        Ok(())
+    }
+
+    /// Waits until a sync has ended, and only then writes the checksums of its blocks to their
+    /// places: after a crash those that are there are of blocks that are there.
+    pub(super) fn end_sync(&mut self) -> Result<(), WriteError> {
+        let Some(Syncing { blocks, thread }) = self.syncing.take() else { return Ok(()) };
+        let synced = thread.join().unwrap_or_else(|_| Err(io::Error::other("its thread panicked")));
+        synced.map_err(WriteError::Sync)?;
+        let new = self.blocks.get(self.noted..blocks).unwrap_or_default();
         let sums: Vec<u8> = new.iter().flat_map(|crc| crc.get().to_be_bytes()).collect();
         let before = u64::try_from(self.noted).unwrap_or(u64::MAX).saturating_mul(4);
         let at = self.trailer.saturating_add(before);
         self.file.write_all_at(&sums, at).map_err(WriteError::io(self.header.sum().length))?;
-        self.noted = self.blocks.len();
+        self.noted = blocks;
         Ok(())
     }
 
     /// Checks the whole and makes it durable.
-    pub(crate) fn finish(self) -> Result<StagedChunk, WriteError> {
+    pub(crate) fn finish(mut self) -> Result<StagedChunk, WriteError> {
+        self.end_sync()?;
         let Self { mut file, staged, header, check, blocks, .. } = self;
         check.finish()?;
         let trailer = encode_trailer(&blocks);
