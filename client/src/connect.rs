@@ -16,6 +16,7 @@ use std::time::Duration;
 use dfs_proto::name::{ClusterName, FilePath};
 use dfs_proto::placement::NodeId;
 use dfs_proto::wire::network::Network;
+use dfs_proto::wire::page::{self, Received};
 use dfs_proto::wire::pb::dfs_service_client::DfsServiceClient;
 use dfs_proto::wire::status::{Reason, request_id};
 use dfs_proto::wire::{CONNECTION_WINDOW_BYTES, MAX_FRAME_BYTES, STREAM_WINDOW_BYTES, pb, upload};
@@ -318,6 +319,16 @@ impl Node {
             }
             *state = next;
         }
+    }
+
+    /// Asks for a page of a listing.
+    pub(crate) async fn list(&self, request: &pb::ListRequest) -> Result<Received, NodeError> {
+        self.with_session(|session| {
+            let mut request = session.request(request.clone());
+            request.set_timeout(UNARY_LIMIT);
+            within(UNARY_LIMIT, "List", page::list(session.channel, request))
+        })
+        .await
     }
 
     /// Makes a unary call within its limit.

@@ -24,7 +24,7 @@ pub struct FolderLister {
 
 impl FolderLister {
     pub(crate) fn new(lister: Lister, prefix: String) -> Self {
-        Self { lister, prefix, last: None }
+        Self { lister: lister.page_by_page(), prefix, last: None }
     }
 
     /// The next item; `None` at the end. Fails when no node takes part any more.

@@ -265,7 +265,7 @@ impl Reader<'_> {
             faults: Vec::new(),
             wrong_md5: None,
         };
-        let Some(manifest) = file.file.manifest.clone() else {
+        let Some(manifest) = file.file.manifest.as_deref().cloned() else {
             return (verified, false);
         };
         if file.health == Health::Unknown {

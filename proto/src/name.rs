@@ -92,6 +92,9 @@ fn check_characters(text: &str) -> Result<(), NameError> {
     if text.len() > MAX_PATH_BYTES {
         return Err(NameError::TooLong(text.len()));
     }
+    if text.bytes().fold(true, |plain, byte| plain & matches!(byte, b' '..=b'[' | b']'..=b'~')) {
+        return Ok(());
+    }
     for character in text.chars() {
         if character.is_control() {
             return Err(NameError::Control(character.into()));

@@ -16,7 +16,7 @@
 
 use std::collections::BTreeMap;
 
-use dfs_proto::digest::{Crc32c, Md5Digest};
+use dfs_proto::digest::{Crc32c, Md5Digest, Residue};
 use dfs_proto::manifest::{Content, Manifest, UploadId, Version};
 use dfs_proto::tag::{Hlc, Tag};
 
@@ -164,6 +164,35 @@ pub(crate) fn put_version(out: &mut Vec<u8>, version: &Version) {
     if let Content::File(manifest) = &version.content {
         put_manifest(out, manifest);
     }
+}
+
+/// What a listing tells of a version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct VersionHead {
+    pub(crate) tag: Tag,
+    pub(crate) upload: UploadId,
+    /// Length and turn of a file; `None` for a tombstone.
+    pub(crate) file: Option<(u64, Residue)>,
+}
+
+impl From<&Version> for VersionHead {
+    fn from(version: &Version) -> Self {
+        let file = version.manifest().map(|manifest| (manifest.size(), manifest.x()));
+        Self { tag: version.tag, upload: version.upload, file }
+    }
+}
+
+/// The front of a version; what is behind it is not looked at.
+pub(crate) fn version_head(input: &mut Input<'_>) -> Result<VersionHead, CodecError> {
+    let kind = input.u8()?;
+    let tag = Tag { hlc: Hlc::new(input.u64()?), writer: input.array()? };
+    let upload = UploadId::new(input.array()?);
+    let file = match kind {
+        KIND_FILE => Some((input.u64()?, Md5Digest::new(input.array()?).residue())),
+        KIND_TOMBSTONE => None,
+        _ => return Err(CodecError::Value("kind")),
+    };
+    Ok(VersionHead { tag, upload, file })
 }
 
 pub(crate) fn version(input: &mut Input<'_>) -> Result<Version, CodecError> {

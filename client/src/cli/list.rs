@@ -16,6 +16,9 @@ use super::output;
 use super::talk::{notice, say};
 use crate::{Error, FilePath, FolderLister, Health, Item, Listed, Lister, Operation, Prefix};
 
+/// Lines go out when there are so many bytes of them, and before a node is waited for.
+const BUFFER_BYTES: usize = 64 << 10;
+
 pub(super) async fn list(context: &Context, args: ListArgs) -> Exit {
     match try_list(context, args).await {
         Ok(exit) => exit,
@@ -32,7 +35,7 @@ async fn try_list(context: &Context, args: ListArgs) -> Result<Exit, Error> {
     } else {
         Items::All(context.client.list(prefix, full))
     };
-    let mut out = BufWriter::new(std::io::stdout().lock());
+    let mut out = BufWriter::with_capacity(BUFFER_BYTES, std::io::stdout().lock());
     let listed = if json {
         print_json(context, &mut items, &mut out).await
     } else {
@@ -63,7 +66,18 @@ enum Items {
 }
 
 impl Items {
-    async fn next(&mut self, context: &Context) -> Result<Option<Item>, Error> {
+    /// The next item. Lines go out before a node is waited for.
+    async fn next(
+        &mut self,
+        context: &Context,
+        out: &mut impl Write,
+    ) -> Result<Option<Item>, Error> {
+        if let Self::All(lister) = self
+            && let Some(file) = lister.at_hand()
+        {
+            return Ok(Some(Item::File(Box::new(file))));
+        }
+        out.flush().map_err(Error::local("write to", "stdout"))?;
         let next = async {
             match self {
                 Self::All(lister) => {
@@ -92,14 +106,20 @@ async fn print_lines(
     out: &mut impl Write,
     args: &ListArgs,
 ) -> Result<(), Error> {
-    let end = if args.null { '\0' } else { '\n' };
+    let end = if args.null { b"\0" } else { b"\n" };
     let mut any = false;
-    while let Some(item) = items.next(context).await? {
-        let line = match &item {
-            Item::File(file) => output::list_line(file, args, &context.style),
-            Item::Folder(path) => output::folder_line(path, args, &context.style),
+    while let Some(item) = items.next(context, out).await? {
+        let written = match &item {
+            Item::File(file) if output::is_plain(file, args) => {
+                out.write_all(file.path.as_str().as_bytes())
+            }
+            Item::File(file) => write!(out, "{}", output::list_line(file, args, &context.style)),
+            Item::Folder(path) => {
+                write!(out, "{}", output::folder_line(path, args, &context.style))
+            }
         };
-        write!(out, "{line}{end}").map_err(Error::local("write to", "stdout"))?;
+        let ended = written.and_then(|()| out.write_all(end));
+        ended.map_err(Error::local("write to", "stdout"))?;
         any = true;
     }
     if let (false, 2.., Some(prefix)) = (any, items.taking_part(), &args.prefix) {
@@ -116,7 +136,7 @@ async fn print_json(
 ) -> Result<(), Error> {
     let mut lead = "[";
     let ended = loop {
-        match items.next(context).await {
+        match items.next(context, out).await {
             Ok(Some(item)) => {
                 let json = match item {
                     Item::File(file) => output::file_json(&file),

@@ -17,6 +17,11 @@ use crate::{
     RepairedPath, Verified, VerifyReport, readable_without,
 };
 
+/// Whether the line of `list` is the path and nothing else.
+pub(super) fn is_plain(file: &Listed, args: &ListArgs) -> bool {
+    !args.long && matches!(file.health, Health::Complete | Health::Degraded)
+}
+
 /// One line of `list`.
 pub(super) fn list_line(file: &Listed, args: &ListArgs, style: &Style) -> String {
     let mark = match file.health {
@@ -338,7 +343,7 @@ mod tests {
                 size: 1234,
                 x,
                 have: ChunkSet::EMPTY,
-                manifest: Some(manifest.unwrap()),
+                manifest: Some(Box::new(manifest.unwrap())),
             },
             nodes: NodeId::ALL.map(|id| up[id.index()].then(|| home_chunks(x, id))),
             health,

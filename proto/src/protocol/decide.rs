@@ -62,21 +62,22 @@ pub enum Verdict {
 /// Decides as soon as a rule allows.
 pub fn decide(views: &PerNode<View>) -> Verdict {
     let answers = answers(views);
+    let answered = answers.clone().count();
     let waiting = views.contains(&View::Waiting);
-    let Some(&(tag, _, holder)) = answers.iter().max_by_key(|(tag, ..)| *tag) else {
+    let Some((tag, _, holder)) = answers.clone().max_by_key(|(tag, ..)| *tag) else {
         return if waiting { Verdict::Wait } else { Verdict::Unavailable };
     };
-    if answers.len() < 2 {
+    if answered < 2 {
         return if waiting { Verdict::Wait } else { Verdict::Unavailable };
     }
-    let equal = answers.iter().filter(|(other, ..)| *other == tag);
-    let confirmed = equal.clone().any(|(_, confirmed, _)| *confirmed);
+    let equal = answers.filter(|(other, ..)| *other == tag);
+    let confirmed = equal.clone().any(|(_, confirmed, _)| confirmed);
     match tag {
         None => Verdict::Decided { tag, holder, unconfirmed: false },
         _ if confirmed || equal.count() >= QUORUM => {
             Verdict::Decided { tag, holder, unconfirmed: false }
         }
-        Some(tag) if answers.len() >= QUORUM => Verdict::WriteBack { tag, holder },
+        Some(tag) if answered >= QUORUM => Verdict::WriteBack { tag, holder },
         _ if waiting => Verdict::Wait,
         _ => Verdict::Decided { tag, holder, unconfirmed: true },
     }
@@ -86,7 +87,7 @@ pub fn decide(views: &PerNode<View>) -> Verdict {
 pub fn decide_without_write_back(views: &PerNode<View>) -> Verdict {
     match decide(views) {
         Verdict::WriteBack { tag, holder } => {
-            let mut answers = answers(views);
+            let mut answers: Vec<_> = answers(views).collect();
             answers.sort_by_key(|(tag, ..)| std::cmp::Reverse(*tag));
             match answers[..] {
                 [_, _, (third, _, holder), _] => {
@@ -99,12 +100,12 @@ pub fn decide_without_write_back(views: &PerNode<View>) -> Verdict {
     }
 }
 
-fn answers(views: &PerNode<View>) -> Vec<(Option<Tag>, bool, NodeId)> {
+fn answers(views: &PerNode<View>) -> impl Iterator<Item = (Option<Tag>, bool, NodeId)> + Clone {
     let answer = |node: NodeId| match views[node.index()] {
         View::Here { tag, confirmed } => Some((tag, confirmed, node)),
         View::Waiting | View::Out => None,
     };
-    NodeId::ALL.into_iter().filter_map(answer).collect()
+    NodeId::ALL.into_iter().filter_map(answer)
 }
 
 #[cfg(test)]
@@ -135,7 +136,7 @@ mod tests {
     }
 
     fn tags(views: &PerNode<View>) -> Vec<Option<Tag>> {
-        let mut tags: Vec<_> = answers(views).into_iter().map(|(tag, ..)| tag).collect();
+        let mut tags: Vec<_> = answers(views).map(|(tag, ..)| tag).collect();
         tags.sort_unstable();
         tags
     }

@@ -41,7 +41,7 @@ pub struct FileEntry {
     /// Chunks of it on the node.
     pub have: ChunkSet,
     /// The manifest, where the full view was asked for.
-    pub manifest: Option<Manifest>,
+    pub manifest: Option<Box<Manifest>>,
 }
 
 /// One file of the merged listing.
@@ -94,13 +94,22 @@ impl Listing {
     /// Takes a node's next page, in byte order; `more` tells whether others follow.
     pub fn page(&mut self, id: NodeId, entries: Vec<Entry>, more: bool) {
         if let Cursor::Up { page, more: expected } = &mut self.cursors[id.index()] {
+            *expected = more;
+            let before = page.back().map(|entry| &entry.path).or(self.passed.as_ref());
+            let fits = |first: &Entry| before.is_none_or(|before| *before < first.path);
+            if page.is_empty()
+                && entries.first().is_none_or(fits)
+                && entries.is_sorted_by(|one, next| one.path < next.path)
+            {
+                *page = entries.into();
+                return;
+            }
             for entry in entries {
                 let before = page.back().map(|entry| &entry.path).or(self.passed.as_ref());
                 if before.is_none_or(|before| *before < entry.path) {
                     page.push_back(entry);
                 }
             }
-            *expected = more;
         }
     }
 
@@ -128,35 +137,62 @@ impl Listing {
     /// The next file in byte order. `None` when a page is wanted first, and at the end.
     pub fn next_file(&mut self) -> Option<Listed> {
         loop {
-            if !self.wants().is_empty() {
-                return None;
+            let mut first: Option<&FilePath> = None;
+            let mut holds = [false; 4];
+            for (cursor, id) in self.cursors.iter().zip(NodeId::ALL) {
+                match cursor {
+                    Cursor::Out => {}
+                    Cursor::Up { page, more } => match (page.front(), first) {
+                        (None, _) if *more => return None,
+                        (None, _) => {}
+                        (Some(entry), Some(least)) if entry.path > *least => {}
+                        (Some(entry), Some(least)) if entry.path == *least => {
+                            holds[id.index()] = true;
+                        }
+                        (Some(entry), _) => {
+                            first = Some(&entry.path);
+                            holds = [false; 4];
+                            holds[id.index()] = true;
+                        }
+                    },
+                }
             }
-            let heads = self.cursors.iter().filter_map(|cursor| match cursor {
-                Cursor::Up { page, .. } => page.front().map(|entry| &entry.path),
-                Cursor::Out => None,
-            });
-            let path = heads.min()?.clone();
-            let listed = self.merge(&path);
-            self.passed = Some(path);
-            if listed.is_some() {
-                return listed;
+            first?;
+            if let Some(listed) = self.take(&holds) {
+                return Some(listed);
             }
         }
     }
 
-    /// Takes `path` off every cursor and decides what it is; `None` for a removed file.
-    fn merge(&mut self, path: &FilePath) -> Option<Listed> {
-        let entries = NodeId::ALL.map(|id| match &mut self.cursors[id.index()] {
-            Cursor::Up { page, .. } => Some(page.pop_front_if(|entry| entry.path == *path)),
+    /// Takes the first entry off the cursors that hold the path, and decides what it is; `None` for
+    /// a removed file.
+    fn take(&mut self, holds: &PerNode<bool>) -> Option<Listed> {
+        let mut entries = NodeId::ALL.map(|id| match &mut self.cursors[id.index()] {
+            Cursor::Up { page, .. } => {
+                Some(if holds[id.index()] { page.pop_front() } else { None })
+            }
             Cursor::Out => None,
         });
-        judge(&entries)
+        let listed = judge_and_take(&mut entries);
+        // What is left of the others will do.
+        let left = entries.into_iter().flatten().flatten().next().map(|entry| entry.path);
+        self.passed = left.or_else(|| listed.as_ref().map(|listed| listed.path.clone()));
+        listed
     }
 }
 
+/// What of one path the nodes list. The outer `None` stands for a node that does not take part, the
+/// inner one for a node that knows no such path.
+type Answers = PerNode<Option<Option<Entry>>>;
+
 /// Decides what one path is. The outer `None` stands for a node that does not take part, the
 /// inner one for a node that knows no such path; `None` for a removed file.
-pub fn judge(entries: &PerNode<Option<Option<Entry>>>) -> Option<Listed> {
+pub fn judge(entries: &Answers) -> Option<Listed> {
+    judge_and_take(&mut entries.clone())
+}
+
+/// As [`judge`]; the entry of a file that is listed is taken out.
+fn judge_and_take(entries: &mut Answers) -> Option<Listed> {
     let views = NodeId::ALL.map(|id| match &entries[id.index()] {
         Some(entry) => View::Here {
             tag: entry.as_ref().map(|entry| entry.tag),
@@ -165,14 +201,15 @@ pub fn judge(entries: &PerNode<Option<Option<Entry>>>) -> Option<Listed> {
         None => View::Out,
     });
     let (tag, unconfirmed) = decide_for_listing(&views)?;
-    let same = |entry: &Option<Entry>| entry.as_ref().filter(|entry| entry.tag == tag).cloned();
-    let Entry { path, file, .. } = entries.iter().flatten().find_map(same)?;
-    let file = file?;
     let nodes = NodeId::ALL.map(|id| {
-        let entry = entries[id.index()].as_ref()?;
-        let file = same(entry).and_then(|entry| entry.file);
+        let entry = entries[id.index()].as_ref()?.as_ref();
+        let file = entry.filter(|entry| entry.tag == tag).and_then(|entry| entry.file.as_ref());
         Some(file.map_or(ChunkSet::EMPTY, |file| file.have))
     });
+    let newest = |entry: &&mut Option<Entry>| entry.as_ref().is_some_and(|entry| entry.tag == tag);
+    let newest = entries.iter_mut().flatten().find(newest)?;
+    let Entry { path, file, .. } = newest.take_if(|entry| entry.file.is_some())?;
+    let file = file?;
     let health = assess(file.x, &nodes);
     Some(Listed { path, tag, file, nodes, health, unconfirmed })
 }

@@ -324,6 +324,10 @@ pub fn listed_version(entry: &pb::ListEntry) -> Result<(FilePath, Version, bool)
     Ok((path("entry.path", &entry.path)?, version, entry.confirmed))
 }
 
+fn boxed(manifest: &pb::Manifest) -> Result<Box<Manifest>, Malformed> {
+    manifest.try_into().map(Box::new)
+}
+
 impl TryFrom<&pb::ListEntry> for Entry {
     type Error = Malformed;
 
@@ -336,7 +340,7 @@ impl TryFrom<&pb::ListEntry> for Entry {
                 size: entry.size,
                 x: residue("entry.x", entry.x)?,
                 have: chunk_set("entry.have", entry.have)?,
-                manifest: entry.manifest.as_ref().map(Manifest::try_from).transpose()?,
+                manifest: entry.manifest.as_ref().map(boxed).transpose()?,
             }),
         };
         Ok(Self {

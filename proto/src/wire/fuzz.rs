@@ -140,7 +140,7 @@ fn list_entry(bytes: &[u8]) -> bool {
         assert_eq!(&file.upload.bytes()[..], &message.upload_id[..]);
         assert_eq!((file.size, u32::from(file.x.get())), (message.size, message.x));
         assert_eq!(u32::from(file.have.mask()), message.have);
-        assert_eq!(file.manifest.as_ref().map(pb::Manifest::from), message.manifest);
+        assert_eq!(file.manifest.as_deref().map(pb::Manifest::from), message.manifest);
     }
     true
 }

@@ -7,6 +7,8 @@ pub mod status;
 
 pub mod frames;
 
+pub mod page;
+
 pub mod trace;
 
 pub mod upload;

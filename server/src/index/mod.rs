@@ -26,7 +26,7 @@ use bytes::Bytes;
 use dfs_proto::identity::IndexAge;
 use dfs_proto::manifest::{Incarnation, UploadId};
 use dfs_proto::name::{FilePath, Prefix, UserName};
-use dfs_proto::protocol::row::{Current, Upload};
+use dfs_proto::protocol::row::Upload;
 use fjall::{KeyspaceCreateOptions, KvSeparationOptions, PersistMode, Readable};
 
 use crate::codec::CodecError;
@@ -368,13 +368,15 @@ impl View {
         or_poisoned(&self.poison, self.database.fjall.disk_space())
     }
 
-    /// The paths of a user with this prefix, in byte order, after `start_after` if given.
-    pub(crate) fn paths(
+    /// The paths of a user with this prefix, in byte order, after `start_after` if given. `read`
+    /// reads of a row what is wanted of it.
+    pub(crate) fn paths<R, F: Fn(&[u8]) -> Result<R, CodecError>>(
         &self,
         user: &UserName,
         prefix: &Prefix,
         start_after: Option<&str>,
-    ) -> impl Iterator<Item = Result<(FilePath, Current), IndexError>> + use<> {
+        read: F,
+    ) -> impl Iterator<Item = Result<(FilePath, R), IndexError>> + use<R, F> {
         let user_prefix = codec::user_prefix(user);
         let key_prefix = codec::path_key(user, prefix.as_str());
         let start = match start_after.map(|path| codec::path_key(user, path)) {
@@ -393,7 +395,7 @@ impl View {
             .map(move |item| {
                 let (key, value) = or_poisoned(&poison, item)?;
                 let path = codec::path_of_key(&key, &user_prefix)?;
-                Ok((path, codec::read_current(&value)?))
+                Ok((path, read(&value)?))
             })
     }
 

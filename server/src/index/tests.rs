@@ -6,7 +6,7 @@ use dfs_proto::digest::Crc32c;
 use dfs_proto::identity::Boot;
 use dfs_proto::manifest::{ChunkSum, Content, Record, Version};
 use dfs_proto::placement::NodeId;
-use dfs_proto::protocol::row::{Row, UploadState};
+use dfs_proto::protocol::row::{Current, Row, UploadState};
 use dfs_proto::tag::{Hlc, Tag};
 use tempfile::TempDir;
 
@@ -239,7 +239,7 @@ async fn listings_go_by_prefix_and_start() {
     let view = index.view();
     let list = |prefix: &str, after: Option<&str>| {
         let prefix = Prefix::new(prefix).unwrap();
-        let paths = view.paths(&user(), &prefix, after);
+        let paths = view.paths(&user(), &prefix, after, codec::read_current_head);
         paths.map(|item| item.unwrap().0.as_str().to_owned()).collect::<Vec<_>>()
     };
     assert_eq!(list("", None), ["a", "a/b", "a/c", "ab", "b", "ü"]);

@@ -205,7 +205,7 @@ impl Node {
                     return Ok::<_, IndexError>((page, true));
                 }
                 let (user, path, current) = row?;
-                size += super::look::encoded_bytes(&path, &current, true);
+                size += super::look::encoded_bytes(&path, &current);
                 page.push((user, path, current));
             }
             Ok((page, false))

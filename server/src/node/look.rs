@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use dfs_proto::chunk::ChunkSet;
-use dfs_proto::manifest::{Record, UploadId};
+use dfs_proto::manifest::{Content, Manifest, Record, UploadId};
 use dfs_proto::name::{FilePath, Prefix, UserName};
 use dfs_proto::protocol::row::{Current, UploadState};
 
 use super::{Node, NodeError};
 use crate::chunk_key::ChunkKey;
+use crate::codec::CodecError;
+use crate::index::codec::{CurrentHead, read_current, read_current_head};
 use crate::index::txn::Lookup;
 use crate::index::usage::Held;
 use crate::index::{IndexError, View};
@@ -40,10 +42,19 @@ pub(crate) struct UploadStatus {
     pub(crate) committed: bool,
 }
 
+/// A path in a listing.
+#[derive(Debug)]
+pub(crate) struct Listed {
+    pub(crate) path: FilePath,
+    pub(crate) head: CurrentHead,
+    /// The manifest of a file, where it was asked for.
+    pub(crate) manifest: Option<Box<Manifest>>,
+}
+
 /// A page of a listing.
 #[derive(Debug)]
 pub(crate) struct Page {
-    pub(crate) entries: Vec<(FilePath, Current)>,
+    pub(crate) entries: Vec<Listed>,
     /// Whether there may be more after the last entry.
     pub(crate) more: bool,
 }
@@ -193,26 +204,41 @@ fn page(
     start_after: Option<&str>,
     limit: PageLimit,
 ) -> Result<Page, IndexError> {
-    let mut entries = Vec::new();
-    let mut bytes = 0;
-    for item in view.paths(user, prefix, start_after) {
+    let (mut entries, mut bytes) = (Vec::new(), 0);
+    for item in view.paths(user, prefix, start_after, |row| read(row, limit.full)) {
         if entries.len() >= limit.entries || bytes >= limit.bytes {
             return Ok(Page { entries, more: true });
         }
-        let (path, current) = item?;
-        bytes += encoded_bytes(&path, &current, limit.full);
-        entries.push((path, current));
+        let (path, (head, manifest)) = item?;
+        bytes += wire_bytes(&path, manifest.as_deref());
+        entries.push(Listed { path, head, manifest });
     }
     Ok(Page { entries, more: false })
 }
 
+fn read(row: &[u8], full: bool) -> Result<(CurrentHead, Option<Box<Manifest>>), CodecError> {
+    if !full {
+        return Ok((read_current_head(row)?, None));
+    }
+    let current = read_current(row)?;
+    let head = (&current).into();
+    match current.record.version.content {
+        Content::File(manifest) => Ok((head, Some(Box::new(manifest)))),
+        Content::Tombstone => Ok((head, None)),
+    }
+}
+
+/// About how many bytes an entry with its manifest takes on the wire.
+pub(super) fn encoded_bytes(path: &FilePath, current: &Current) -> usize {
+    wire_bytes(path, current.record.version.manifest())
+}
+
 /// About how many bytes an entry takes on the wire.
-pub(super) fn encoded_bytes(path: &FilePath, current: &Current, full: bool) -> usize {
+fn wire_bytes(path: &FilePath, manifest: Option<&Manifest>) -> usize {
     /// Tag, upload id and numbers of an entry, with their field numbers and lengths.
     const ENTRY_BYTES: usize = 96;
     /// Numbers, checksums and time of a manifest.
     const MANIFEST_BYTES: usize = 192;
-    let manifest = current.record.version.manifest().filter(|_| full);
     let manifest = manifest.map_or(0, |manifest| {
         let notes = manifest.metadata().iter();
         MANIFEST_BYTES + notes.map(|(k, v)| k.len() + v.len() + 8).sum::<usize>()

@@ -4,14 +4,20 @@ use dfs_proto::digest::Crc32c;
 use dfs_proto::name::{FilePath, Prefix, UserName};
 use dfs_proto::protocol::row::Current;
 use dfs_proto::wire::convert::{Malformed, bad_name};
+use dfs_proto::wire::page::{Row, Writer};
 use dfs_proto::wire::{DEFAULT_PAGE, MAX_PAGE, pb};
-use tonic::{Response, Status};
+use tonic::Status;
 
+use super::whole::Beside;
 use super::{Answer, Api, status};
-use crate::node::look::PageLimit;
+use crate::index::codec::CurrentHead;
+use crate::node::look::{Listed, PageLimit};
 
 /// A page ends when it has about this many bytes.
 const PAGE_BYTES: usize = 1 << 20;
+
+/// What most entries take at most without a manifest, in bytes.
+const ENTRY_BYTES: usize = 128;
 
 /// What a page token starts with: the format, should it ever change. The checksum of the
 /// request follows, and the last path of the page.
@@ -30,11 +36,24 @@ pub(super) async fn list(
     let page = api.node.list(user, prefix, start_after, limit).await;
     let page = page.map_err(status::node)?;
     let last = page.entries.last().filter(|_| page.more);
-    Ok(Response::new(pb::ListResponse {
-        next_page_token: last.map_or_else(String::new, |(path, _)| page_token(sum, path)),
-        entries: page.entries.iter().map(|(path, current)| entry(path, current, full)).collect(),
-        node: api.identity(),
-    }))
+    let next_page_token = last.map_or_else(String::new, |last| page_token(sum, &last.path));
+    let mut writer = Writer::new(page.entries.len() * ENTRY_BYTES);
+    page.entries.iter().for_each(|entry| writer.put(&row(entry)));
+    let rest = pb::ListResponse { next_page_token, entries: Vec::new(), node: api.identity() };
+    Ok(Beside::page(writer.end(&rest)))
+}
+
+fn row(listed: &Listed) -> Row<'_> {
+    let CurrentHead { version, have, confirmed } = listed.head;
+    Row {
+        path: &listed.path,
+        tag: version.tag,
+        upload: version.upload,
+        have,
+        confirmed,
+        file: version.file,
+        manifest: listed.manifest.as_deref(),
+    }
 }
 
 fn page_size(asked: i32) -> Result<usize, Status> {

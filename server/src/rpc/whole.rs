@@ -1,11 +1,13 @@
-//! Answers of blocks leave the node without being copied: the method puts the stream of its
-//! messages beside an empty answer, and a layer around the services makes it the answer's body.
+//! Answers of blocks leave the node without being copied, and pages of listings as they were
+//! written: the method puts them beside an empty answer, and a layer around the services makes them
+//! the answer's body.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use dfs_proto::wire::frames::Frames;
-use dfs_proto::wire::pb::GetChunksResponse;
+use dfs_proto::wire::page::Page;
+use dfs_proto::wire::pb::{GetChunksResponse, ListResponse};
 use futures_util::future::{FutureExt, Map};
 use http::{Request, Response};
 use tonic::Status;
@@ -14,21 +16,30 @@ use tower::{Layer, Service};
 
 use super::get::Messages;
 
-/// The messages of an answer, as an extension of it. Taken once: the lock is held for that only.
+/// The body of an answer, as an extension of it. Taken once: the lock is held for that only.
 #[derive(Clone)]
-pub(super) struct Beside(Arc<Mutex<Option<Messages>>>);
+pub(super) struct Beside(Arc<Mutex<Option<Body>>>);
 
 impl Beside {
     /// An empty answer with `messages` beside it.
     pub(super) fn answer(
         messages: Messages,
     ) -> tonic::Response<tokio_stream::Empty<Result<GetChunksResponse, Status>>> {
-        let mut response = tonic::Response::new(tokio_stream::empty());
-        response.extensions_mut().insert(Self(Arc::new(Mutex::new(Some(messages)))));
+        Self::put(tokio_stream::empty(), Body::new(Frames::answer(messages)))
+    }
+
+    /// An empty answer with a page beside it.
+    pub(super) fn page(page: Page) -> tonic::Response<ListResponse> {
+        Self::put(ListResponse::default(), Body::new(page))
+    }
+
+    fn put<T>(answer: T, body: Body) -> tonic::Response<T> {
+        let mut response = tonic::Response::new(answer);
+        response.extensions_mut().insert(Self(Arc::new(Mutex::new(Some(body)))));
         response
     }
 
-    fn take(self) -> Option<Messages> {
+    fn take(self) -> Option<Body> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
@@ -73,7 +84,7 @@ where
 
 fn made_whole(mut response: Response<Body>) -> Response<Body> {
     match response.extensions_mut().remove::<Beside>().and_then(Beside::take) {
-        Some(messages) => response.map(|_| Body::new(Frames::answer(messages))),
+        Some(body) => response.map(|_| body),
         None => response,
     }
 }

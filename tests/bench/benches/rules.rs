@@ -75,7 +75,7 @@ fn decode_a_block(bencher: Bencher) {
 }
 
 const FILES: usize = 100_000;
-const PAGE: usize = 2000;
+const PAGE: usize = 4000;
 
 fn entry(number: usize) -> Entry {
     Entry {

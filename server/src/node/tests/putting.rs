@@ -160,7 +160,7 @@ async fn many_small_chunks_go_in_one_stream() {
     let list = |after| fixture.node.list(alice(), Prefix::default(), after, limit);
     let first = list(None).await.unwrap();
     assert!(first.more && first.entries.len() == 150);
-    let last = first.entries[149].0.as_str().to_owned();
+    let last = first.entries[149].path.as_str().to_owned();
     let second = list(Some(last)).await.unwrap();
     assert!(!second.more && second.entries.len() == 50);
     let tight = look::PageLimit { bytes: 1000, ..limit };

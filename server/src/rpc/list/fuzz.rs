@@ -56,7 +56,7 @@ pub(crate) fn entry_of_row(bytes: &[u8]) {
         assert_eq!(arrived.file.is_some(), manifest.is_some());
         if let Some(file) = arrived.file {
             assert_eq!(file.have, current.record.have);
-            assert_eq!(file.manifest.as_ref(), manifest.filter(|_| full));
+            assert_eq!(file.manifest.as_deref(), manifest.filter(|_| full));
         }
         if full {
             let listed = listed_version(&message);
