@@ -157,6 +157,7 @@ fn messages_say_what_failed_why_and_what_to_do() {
     tell(&cluster, "config use work");
     tell(&cluster, "config contexts");
     tell(&cluster, "list --password-file wrong.pass");
+    tell(&cluster, "list --user bob");
     tell(&cluster, "list --password-file missing.pass");
     tell(&cluster, "list --config swapped.yaml");
     tell(&cluster, "list --cluster another");
@@ -166,6 +167,7 @@ fn messages_say_what_failed_why_and_what_to_do() {
     tell(&cluster, "put --exclud x local.txt");
     cluster.run_without(&[2]);
     tell(&cluster, "put local.txt");
+    tell(&cluster, "repair");
     cluster.run_only(&[1, 3]);
     tell(&cluster, "put local.txt");
     cluster.run_only(&[]);

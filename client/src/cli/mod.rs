@@ -154,7 +154,17 @@ async fn start(args: Args) -> Exit {
     };
     let client = match client {
         Ok(client) => client,
-        Err(error) => return exit::report(&error),
+        Err(error) => {
+            let exit = exit::report(&error);
+            if let (Error::Credentials, Some(place)) = (&error, settings.password_place()) {
+                let user = &settings.user;
+                talk::tip(&format!(
+                    "the password for {user} is that of {place}; --password-file FILE or \
+                     DFS_PASSWORD gives another"
+                ));
+            }
+            return exit;
+        }
     };
     let style = Style::of_stdout(settings.colour);
     let context = Context { client, settings, cancel, style };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use dfs_proto::similar::near;
 
 use super::Context;
-use super::talk::{Verbosity, tell, verbosity};
+use super::talk::{self, Verbosity, verbosity};
 use crate::{Error, FilePath, Item, Prefix};
 
 /// Names of a folder that are looked at.
@@ -72,7 +72,7 @@ pub(super) async fn tip(context: &Context, error: &Error, wish: Wish) {
         _ => None,
     };
     if let Some(text) = text {
-        tell(&format!("  tip: {text}"));
+        talk::tip(&text);
     }
 }
 

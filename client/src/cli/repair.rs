@@ -6,6 +6,7 @@ use super::args::{Output, RepairArgs};
 use super::exit::{Exit, report};
 use super::list::prefix;
 use super::progress::Bar;
+use super::talk::tip;
 use super::{Context, output};
 use crate::{Error, RepairMode, RepairNews, RepairOptions, RepairReport};
 
@@ -61,6 +62,11 @@ async fn try_repair(context: &Context, args: RepairArgs) -> Result<RepairReport,
         }
         out.flush()
     });
+    if repaired.as_ref().is_ok_and(|report| exit(report) == Exit::Nodes) {
+        tip(
+            "start the nodes that are missing and repeat it; nodes mend what they can by themselves",
+        );
+    }
     match written {
         // A reader that has gone has had enough.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => repaired,

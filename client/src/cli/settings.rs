@@ -225,6 +225,14 @@ impl Settings {
         self.config.password_file.as_deref().map(Config::read_password).transpose()
     }
 
+    /// What says the password, if something other than the user does.
+    pub(super) fn password_place(&self) -> Option<String> {
+        let shown = |file: &PathBuf| file.display().to_string();
+        let variable = || std::env::var_os("DFS_PASSWORD").map(|_| "DFS_PASSWORD".to_owned());
+        let flag = self.password_flag.as_ref().map(shown);
+        flag.or_else(variable).or_else(|| self.config.password_file.as_ref().map(shown))
+    }
+
     async fn ask(&self) -> Result<String, Error> {
         if !std::io::stdin().is_terminal() {
             return Err(ConfigError::NoPassword { place: self.config.nodes_from.clone() }.into());

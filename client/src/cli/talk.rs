@@ -61,6 +61,13 @@ pub(super) fn notice(message: &str) {
     }
 }
 
+/// Tells people what they may have meant, or could do, behind an error.
+pub(super) fn tip(text: &str) {
+    if verbosity() >= Verbosity::Normal {
+        tell(&format!("  tip: {text}"));
+    }
+}
+
 /// Tells people what is done, if they want to know.
 pub(super) fn detail(message: &str) {
     if verbosity() >= Verbosity::Verbose {

@@ -221,6 +221,7 @@ async fn run_nodes(dir: &Layout, addresses: Vec<SocketAddr>) -> Result<(), CliEr
             .map_err(|error| failed("a node does not start", error))?;
         pids.extend(pid(&child));
         let stdin = child.stdin.take();
+        let config = dir.node_file(node);
         nodes.spawn(async move {
             if let Some(stderr) = child.stderr.take() {
                 forward(node, stderr).await;
@@ -228,7 +229,11 @@ async fn run_nodes(dir: &Layout, addresses: Vec<SocketAddr>) -> Result<(), CliEr
             let status = child.wait().await;
             drop(stdin);
             match status {
-                Ok(status) => tell(format_args!("dfs{node} | ended: {status}")),
+                Ok(status) if status.success() => tell(format_args!("dfs{node} | ended")),
+                Ok(status) => tell(format_args!(
+                    "dfs{node} | ended: {status}; to start it again: dfsd serve --config {}",
+                    config.display()
+                )),
                 Err(error) => tell(format_args!("dfs{node} | ended: {error}")),
             }
         });
