@@ -61,6 +61,12 @@ pub(super) fn files(paths: &[OsString]) -> Result<Plan, Mistake> {
             plan.jobs.push(Job { local, remote, bytes });
             return Ok(plan);
         }
+        // A single slash is as often a mistake as it is meant: with -r it stands for everything.
+        [_, remote] if remote == "/" => {
+            return Err(usage(
+                "put: / is no remote path; leave it out to store the file by its name",
+            ));
+        }
         [locals @ .., remote] => (locals, remote_folder(remote)?),
     };
     for local in locals {
