@@ -63,6 +63,10 @@ fn write(cluster: &Cluster, writer: u64, expected: &mut Expected, seed: u64, sto
 fn check(cluster: &Cluster, expected: &mut Expected) -> usize {
     for (name, states) in expected.iter_mut() {
         let got = cluster.dfsctl().args(["get", name, "-"]).run();
+        if !got.stderr.is_empty() {
+            // Told if the test fails: nobody may rely on a version that is unconfirmed.
+            println!("{name}: {}", got.stderr);
+        }
         let found = match got.code {
             Some(0) => Some(got.stdout),
             Some(3) => None,
