@@ -24,7 +24,7 @@ const COPIED_BYTES: usize = 8 << 10;
 const GATHERED_BYTES: usize = 32 << 10;
 
 /// Bytes before each message: not compressed (1), its length (4).
-const PREFIX_BYTES: usize = 5;
+pub(super) const PREFIX_BYTES: usize = 5;
 
 /// Numbers of the fields in `dfs.proto`.
 const BLOCK_FIELD: u32 = 2;
@@ -151,10 +151,15 @@ where
         if !std::mem::take(&mut this.trailers) {
             return Poll::Ready(this.end.take().map(Err));
         }
-        let mut trailers = HeaderMap::new();
         let end = this.end.take().unwrap_or_else(|| Status::ok(""));
-        Poll::Ready(Some(end.add_header(&mut trailers).map(|()| Frame::trailers(trailers))))
+        Poll::Ready(Some(ended(&end)))
     }
+}
+
+/// The last frame of an answer, which says how it ended.
+pub(super) fn ended(end: &Status) -> Result<Frame<Bytes>, Status> {
+    let mut trailers = HeaderMap::new();
+    end.add_header(&mut trailers).map(|()| Frame::trailers(trailers))
 }
 
 #[cfg(test)]

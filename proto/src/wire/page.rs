@@ -9,7 +9,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, BufMut, Bytes};
-use http::HeaderMap;
 use http::uri::PathAndQuery;
 use http_body::{Body, Frame};
 use prost::Message;
@@ -21,6 +20,7 @@ use tonic::{Request, Status};
 use tonic_prost::ProstCodec;
 
 use super::convert::Malformed;
+use super::frames::{PREFIX_BYTES, ended};
 use super::{MAX_MESSAGE_BYTES, pb};
 use crate::chunk::ChunkSet;
 use crate::digest::Residue;
@@ -30,9 +30,6 @@ use crate::protocol::listing::{Entry, FileEntry};
 use crate::tag::{Hlc, Tag};
 
 const METHOD: &str = "/dfs.v1.DfsService/List";
-
-/// Bytes before a message: not compressed (1), its length (4).
-const PREFIX_BYTES: usize = 5;
 
 /// Bytes of a writer's and of an upload's name.
 const ID_BYTES: usize = 16;
@@ -178,9 +175,7 @@ impl Body for Page {
         if !std::mem::take(&mut self.trailers) {
             return Poll::Ready(None);
         }
-        let mut trailers = HeaderMap::new();
-        let added = Status::ok("").add_header(&mut trailers);
-        Poll::Ready(Some(added.map(|()| Frame::trailers(trailers))))
+        Poll::Ready(Some(ended(&Status::ok(""))))
     }
 }
 
