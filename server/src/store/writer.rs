@@ -228,8 +228,9 @@ impl ChunkStore {
 
     /// Keeps what has come of a chunk whose stream broke, durably, for one who goes on with it.
     pub(crate) fn keep(&self, mut writer: ChunkWriter, now_ms: u64) -> Result<(), WriteError> {
-        writer.begin_sync()?;
         writer.end_sync()?;
+        timed(Synced::Chunk, || writer.file.sync_data()).map_err(WriteError::Sync)?;
+        writer.note(writer.blocks.len())?;
         timed(Synced::Chunk, || writer.file.sync_data()).map_err(WriteError::Sync)?;
         let ChunkWriter { file, staged, header, blocks, .. } = writer;
         let blocks = count(&blocks);
@@ -337,12 +338,17 @@ impl ChunkWriter {
         Ok(())
     }
 
-    /// Waits until a sync has ended, and only then writes the checksums of its blocks to their
-    /// places: after a crash those that are there are of blocks that are there.
+    /// Waits until a sync has ended, and notes its blocks.
     pub(super) fn end_sync(&mut self) -> Result<(), WriteError> {
         let Some(Syncing { blocks, thread }) = self.syncing.take() else { return Ok(()) };
         let synced = thread.join().unwrap_or_else(|_| Err(io::Error::other("its thread panicked")));
         synced.map_err(WriteError::Sync)?;
+        self.note(blocks)
+    }
+
+    /// Writes the checksums of the first blocks, which have to be synced, to their places: after a
+    /// crash those that are there are of blocks that are there.
+    fn note(&mut self, blocks: usize) -> Result<(), WriteError> {
         let new = self.blocks.get(self.noted..blocks).unwrap_or_default();
         let sums: Vec<u8> = new.iter().flat_map(|crc| crc.get().to_be_bytes()).collect();
         let before = u64::try_from(self.noted).unwrap_or(u64::MAX).saturating_mul(4);
