@@ -104,7 +104,7 @@ async fn search(context: &Context, path: &FilePath, wish: Wish) -> Result<Option
         if client.stat(path).await.is_ok() {
             return Ok(Some(format!("{shown} is a file; {}", wish.for_file())));
         }
-    } else if client.list(prefix(&format!("{path}/"))?, false).next().await?.is_some() {
+    } else if client.list_folder(prefix(&format!("{path}/"))?, false).next().await?.is_some() {
         return Ok(Some(format!("{shown} is a folder; {}", wish.for_folder(&shown))));
     }
     let parent = &path.as_str()[..path.as_str().len() - path.base_name().len()];
