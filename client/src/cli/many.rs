@@ -13,8 +13,7 @@ use crate::{Error, FilePath};
 
 /// Small files at once.
 const AT_ONCE: usize = 64;
-/// Files at once of up to [`TINY`] bytes: while half of them are written the other half is asked
-/// for.
+/// Files at once of up to [`TINY`] bytes: while a batch of them is written others are asked for.
 const TINY_AT_ONCE: usize = 192;
 const TINY: u64 = 64 << 10;
 
