@@ -212,6 +212,11 @@ impl Row {
             return Err(Refused::FutureTag { ahead_ms });
         }
         check_sources(node, &order.sources)?;
+        // A new disk has yet to hear which disks are gone: it cannot tell what rests on one.
+        let unknown = |source: &NodeRef| node.incarnations[source.node.index()].is_none();
+        if node.rejoining && order.sources.iter().any(unknown) {
+            return Err(Refused::Rejoining);
+        }
         if let Some(record) = self.committed(upload) {
             return if record.version.tag == tag {
                 Ok(Ack { superseded: self.tag() > Some(tag) })

@@ -291,6 +291,15 @@ fn a_rejoining_node_takes_write_backs_and_confirms_only() {
 }
 
 #[test]
+fn a_rejoining_node_takes_no_write_back_from_a_node_that_it_has_not_met() {
+    let mut view = rejoining();
+    view.incarnations[N2.index()] = None;
+    let mut row = Row::default();
+    assert_eq!(row.commit(&view, &write_back(file(1, 1))), Err(Refused::Rejoining));
+    assert_eq!(row, Row::default());
+}
+
+#[test]
 fn a_tag_more_than_a_minute_ahead_is_refused_from_anybody() {
     let at =
         |ms: u64| Version { tag: Tag { hlc: Hlc::from_ms(ms), writer: [1; 16] }, ..file(1, 1) };
