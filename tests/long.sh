@@ -2,7 +2,7 @@
 # The tests that take long, at length: DFS_ROUNDS (30) of each, and DFS_SECONDS (180) of faults of
 # all kinds at once. DFS_SEED draws the same faults again. Needs root for loop devices and small
 # file systems; what cannot run says SKIPPED. The models of the protocol that take minutes, and a
-# million seeds of its simulator, come last.
+# million seeds of its simulator with and without an opening, come last.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export DFS_ROUNDS=${DFS_ROUNDS:-30} DFS_SECONDS=${DFS_SECONDS:-180}

@@ -62,13 +62,13 @@ impl History {
     pub(crate) fn is_linearizable(&self) -> bool {
         let operations: Vec<Operation> =
             self.operations.iter().filter(|op| op.act != Act::Nothing).copied().collect();
-        assert!(operations.len() < 32, "a mask of 32 bits is enough");
+        assert!(operations.len() < 64, "a mask of 64 bits is enough");
         search(&operations, 0, None, &mut BTreeSet::new())
     }
 }
 
 /// Wing and Gong's search; `dead` are the states that lead nowhere.
-fn search(ops: &[Operation], done: u32, value: Value, dead: &mut BTreeSet<(u32, Value)>) -> bool {
+fn search(ops: &[Operation], done: u64, value: Value, dead: &mut BTreeSet<(u64, Value)>) -> bool {
     let left = || ops.iter().enumerate().filter(|(place, _)| done & (1 << place) == 0);
     // Whatever begins after the earliest end comes later.
     let Some(limit) = left().filter_map(|(_, op)| op.end).min() else {

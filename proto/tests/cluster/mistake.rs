@@ -40,6 +40,10 @@ pub(crate) enum Mistake {
     ForgetGroups,
     /// V1: a Commit that rests on a lost disk is taken.
     CommitOnLostDisk,
+    /// V2: a Drop that rests on the fence of a lost disk is taken.
+    DropOnLostDisk,
+    /// V4: a write-back that was read from a lost disk is taken.
+    WriteBackOnLostDisk,
     /// V3: a node counts as restored when it holds its pair of what it has as newest.
     RestoredTooEarly,
     /// A write-back is answered but not sent.
@@ -65,11 +69,6 @@ pub(crate) enum Mistake {
 }
 
 impl Mistake {
-    /// Needs so many things to coincide that a usual run does not find it. That a Drop and a
-    /// write-back name the disks they rest on (V2, V4) is rarer still: the models show it, and the
-    /// tests of `row` that both are refused.
-    pub(crate) const RARE: [Self; 1] = [Self::RejoinAtOnce];
-
     pub(crate) const ALL: [Self; 28] = [
         Self::NoSpill,
         Self::CommitUnprepared,
@@ -100,4 +99,8 @@ impl Mistake {
         Self::LazySync,
         Self::ExpireNewest,
     ];
+
+    /// Those that need so many things to coincide that only runs with an opening meet them.
+    pub(crate) const OPENED: [Self; 3] =
+        [Self::DropOnLostDisk, Self::WriteBackOnLostDisk, Self::RejoinAtOnce];
 }

@@ -60,9 +60,21 @@ impl World {
         if back && paused || self.post[place].due > self.now {
             return;
         }
+        self.open_letter(place);
+    }
+
+    /// Delivers what is `wanted`, and the answers, until there is no more of it.
+    pub(crate) fn deliver_all(&mut self, wanted: impl Fn(NodeId, &Request) -> bool) {
+        let wanted = |letter: &Letter| wanted(letter.node, &letter.request);
+        while let Some(place) = self.post.iter().position(wanted) {
+            self.open_letter(place);
+        }
+    }
+
+    fn open_letter(&mut self, place: usize) {
         let letter = self.post.swap_remove(place);
         match letter.answer {
-            Some(answer) => self.hand(actor, node, &letter.request, answer),
+            Some(answer) => self.hand(letter.actor, letter.node, &letter.request, answer),
             None => self.arrive(letter),
         }
     }

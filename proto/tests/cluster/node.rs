@@ -176,6 +176,15 @@ impl Node {
             | (Mistake::RejoiningFences, Request::Fence(_)) => view.rejoining = false,
             _ => {}
         }
+        let trusts_lost_disk = match (mistake, &request) {
+            (Mistake::CommitOnLostDisk, Request::Commit(order)) => !order.write_back,
+            (Mistake::WriteBackOnLostDisk, Request::Commit(order)) => order.write_back,
+            (Mistake::DropOnLostDisk, Request::Drop(..)) => true,
+            _ => false,
+        };
+        if trusts_lost_disk {
+            view.incarnations = [None; 4];
+        }
         let row = &mut self.rows[path];
         match request {
             Request::Prepare(upload, chunks) => {
@@ -232,14 +241,10 @@ impl Node {
         &mut self,
         path: usize,
         mut order: CommitOrder,
-        mut view: NodeView,
+        view: NodeView,
         mistake: Mistake,
     ) -> CommitAnswer {
-        match mistake {
-            Mistake::CommitOnLostDisk if !order.write_back => view.incarnations = [None; 4],
-            Mistake::CommitUnprepared => order.write_back = true,
-            _ => {}
-        }
+        order.write_back |= mistake == Mistake::CommitUnprepared;
         match self.rows[path].commit(&view, &order) {
             Ok(_) => CommitAnswer::Acked,
             Err(refused) => CommitAnswer::Refused(refused),
