@@ -53,6 +53,8 @@ pub enum Outcome {
     Committed,
     /// Some node did not answer: try again later.
     Unfinished,
+    /// All answered, and one would not do its part: everything else is done.
+    Refused,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +73,7 @@ pub struct Janitor {
     fenced: PerNode<Option<Incarnation>>,
     committed: Option<(Version, NodeRef)>,
     failed: bool,
+    refused: bool,
 }
 
 impl Janitor {
@@ -82,6 +85,7 @@ impl Janitor {
             fenced: [None; 4],
             committed: None,
             failed: false,
+            refused: false,
         };
         (janitor, NodeId::ALL.map(Effect::Fence).to_vec())
     }
@@ -104,10 +108,12 @@ impl Janitor {
                     self.committed.get_or_insert((record.version, source));
                 }
             },
-            (Step::Spreading, Event::WriteBack(_, answer)) => {
-                self.failed |= answer != CommitAnswer::Acked;
-            }
-            (Step::Dropping, Event::Drop(_, dropped)) => self.failed |= !dropped,
+            (Step::Spreading, Event::WriteBack(_, answer)) => match answer {
+                CommitAnswer::Acked => {}
+                CommitAnswer::Refused(_) => self.refused = true,
+                CommitAnswer::NoAnswer | CommitAnswer::NotSent => self.failed = true,
+            },
+            (Step::Dropping, Event::Drop(_, dropped)) => self.refused |= !dropped,
             _ => return Vec::new(),
         }
         self.due[id.index()] = false;
@@ -142,7 +148,11 @@ impl Janitor {
 
     fn finish(&mut self, outcome: Outcome) -> Vec<Effect> {
         self.step = Step::Over;
-        let outcome = if self.failed { Outcome::Unfinished } else { outcome };
+        let outcome = match (self.failed, self.refused) {
+            (true, _) => Outcome::Unfinished,
+            (false, true) => Outcome::Refused,
+            (false, false) => outcome,
+        };
         vec![Effect::Finish(outcome)]
     }
 }

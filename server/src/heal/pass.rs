@@ -132,9 +132,11 @@ impl Healer {
                 user = %abandoned.user, path = %abandoned.path, upload = %abandoned.upload,
                 ?outcome, "an abandoned upload"
             );
-            if outcome == Outcome::Unfinished {
+            match outcome {
                 // A node is missing: the others would wait for it as well.
-                break;
+                Outcome::Unfinished => break,
+                // Those of other users must not wait for one that no node can end.
+                Outcome::Dropped | Outcome::Committed | Outcome::Refused => {}
             }
         }
         Ok(())

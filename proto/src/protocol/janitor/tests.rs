@@ -81,7 +81,8 @@ fn drops_only_what_all_four_fenced_and_finishes_what_anyone_committed() {
                 assert!(dropped.iter().all(|e| matches!(e, Effect::Drop(_, by) if *by == lives)));
             }
             let expected = match () {
-                () if is(Node::Down) || is(Node::Stubborn) => Outcome::Unfinished,
+                () if is(Node::Down) => Outcome::Unfinished,
+                () if is(Node::Stubborn) => Outcome::Refused,
                 () if is(Node::Committed) => Outcome::Committed,
                 () => Outcome::Dropped,
             };
