@@ -29,22 +29,34 @@ impl Node {
         let owner = user.clone();
         let commit = move |txn: &mut Txn<'_>| {
             let view = outlook.view();
+            let mut files = Vec::new();
             let each = orders.iter().map(|(path, order)| {
                 let upload = order.version.upload;
                 let before = txn.row(&user, path, &[upload])?;
-                let result = match fits(txn, &user, &before, &order.version)? {
-                    Ok(()) => apply(txn, &user, path, before, |row| row.commit(&view, order)),
-                    Err(refused) => Err(refused),
+                let foreign = misfits(txn, &user, &before, &order.version)?;
+                let result = if foreign.is_empty() || order.write_back {
+                    apply(txn, &user, path, before, |row| {
+                        let ack = row.commit(&view, order)?;
+                        row.lose_chunks(upload, foreign);
+                        Ok(ack)
+                    })
+                } else {
+                    Err(Refused::TagConflict)
                 };
+                if result.is_ok() {
+                    files.extend(forget(txn, ChunkKey::each(&user, upload, foreign))?);
+                }
                 tracing::debug!(
                     %user, %path, version = %order.version.tag, %upload,
                     write_back = order.write_back, ?result, "commit"
                 );
                 Ok(result)
             });
-            each.collect()
+            let results = each.collect::<Result<_, IndexError>>()?;
+            Ok((results, files))
         };
-        let results: Vec<Result<Ack, Refused>> = self.index.update(commit).await?;
+        let (results, files): (Vec<Result<Ack, Refused>>, _) = self.index.update(commit).await?;
+        self.remove_files(files).await?;
         for (result, upload) in results.iter().zip(committed) {
             // Who committed it sends no more of it.
             if result.is_ok() && !self.store.partials_of(&owner, upload).is_empty() {
@@ -136,23 +148,25 @@ impl Node {
     }
 }
 
-/// Refuses a version of which something else is held under the same upload: what a node says it
-/// has of a version is of that version.
-fn fits(
+/// Chunks that are held under the upload of a version and are not the version's. Its writer may not
+/// commit it then: what a node says it has of a version is of that version. Where it is committed on
+/// other nodes all the same they are of no use, and make way.
+fn misfits(
     txn: &Txn<'_>,
     user: &UserName,
     row: &Row,
     version: &Version,
-) -> Result<Result<(), Refused>, IndexError> {
-    let Some(manifest) = version.manifest() else { return Ok(Ok(())) };
+) -> Result<ChunkSet, IndexError> {
+    let Some(manifest) = version.manifest() else { return Ok(ChunkSet::EMPTY) };
     let staged = row.uploads.get(&version.upload);
     let have = staged.map_or(ChunkSet::EMPTY, |upload| upload.have);
+    let mut foreign = ChunkSet::EMPTY;
     for key in ChunkKey::each(user, version.upload, have) {
         if txn.chunk(&key)?.is_some_and(|entry| entry.sum != manifest.chunk(key.chunk)) {
-            return Ok(Err(Refused::TagConflict));
+            foreign = foreign.with(key.chunk);
         }
     }
-    Ok(Ok(()))
+    Ok(foreign)
 }
 
 /// Applies a rule to the row of a path and one upload, and stores what it changed.

@@ -186,18 +186,27 @@ fn what_users_hold_is_what_a_recount_finds() {
 }
 
 #[tokio::test]
-async fn a_version_of_other_chunks_than_were_prepared_is_refused() {
-    let fixture = Fixture::new();
-    for write_back in [false, true] {
-        let prepared = File::new("a", 1, 9_000);
+async fn chunks_of_another_content_are_not_committed_and_make_way_for_a_version_of_other_nodes() {
+    for size in [9_000, 4 * 65536 + 44] {
+        let fixture = Fixture::new();
+        let prepared = File::new("a", 1, size);
         fixture.put(&prepared, &[C1, C2]).await.unwrap();
         let mut claimed = File::new("a", 2, 8);
         claimed.upload = prepared.upload;
-        let order = CommitOrder { write_back, ..claimed.order(5) };
-        let result = fixture.node.commit(alice(), vec![(claimed.path, order)]).await.unwrap();
-        assert_eq!(result, [Err(Refused::TagConflict)]);
+        let order = claimed.order(5);
+        let plain = vec![(claimed.path.clone(), order.clone())];
+        let refused = fixture.node.commit(alice(), plain).await.unwrap();
+        assert_eq!(refused, [Err(Refused::TagConflict)]);
+        assert_counted(&fixture, "a refusal").await;
+        let order = CommitOrder { write_back: true, ..order };
+        let taken = fixture.node.commit(alice(), vec![(claimed.path.clone(), order)]).await;
+        assert!(taken.unwrap()[0].is_ok());
+        let record = fixture.node.committed(&alice(), &claimed.path, claimed.upload).unwrap();
+        assert_eq!(record.unwrap().have, ChunkSet::EMPTY);
+        assert_eq!(fixture.node.held_by(&alice()).bytes, 0);
+        assert_eq!(fixture.files("chunks"), Vec::<PathBuf>::new());
+        assert_counted(&fixture, "a version of other nodes").await;
     }
-    assert_counted(&fixture, "both refusals").await;
 }
 
 fn limited(limits: Limits) -> Fixture {
