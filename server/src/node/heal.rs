@@ -119,7 +119,8 @@ impl Node {
     }
 
     /// Whether the file of a chunk that the index does not know is there and good, as after a
-    /// rejoin that kept the chunks. Then the index knows it again.
+    /// rejoin that kept the chunks. Then the index knows it again. Goes on to its end: who asks may
+    /// have less patience than it takes to read a large chunk.
     pub(crate) async fn reclaim(
         self: &Arc<Self>,
         user: UserName,
@@ -134,20 +135,26 @@ impl Node {
         }
         let key = ChunkKey { user, upload: version.upload, chunk };
         let header = Header { key: key.clone(), path, manifest, written_ms: now_ms() };
-        if self.already_prepared(&header, Purpose::Restore)?.is_some() {
-            return Ok(false);
-        }
-        let (store, opened) = (Arc::clone(&self.store), key.clone());
-        let good = move || store.open_chunk(&opened, sum).and_then(|reader| reader.verify());
-        if self.blocking(good).await?.is_err() {
-            return Ok(false);
-        }
-        // Nobody but a copy of the same chunk writes this file, and that is as good.
-        let _publishing = self.publishing(&key).await;
-        if self.already_prepared(&header, Purpose::Restore)?.is_some() {
-            return Ok(false);
-        }
-        Ok(self.record_file(header, Purpose::Restore, None).await?.is_ok())
+        let node = Arc::clone(self);
+        self.to_end(async move {
+            // Who asks again meanwhile does not have it read twice.
+            let _checking = node.checking(&key).await;
+            if node.already_prepared(&header, Purpose::Restore)?.is_some() {
+                return Ok(false);
+            }
+            let (store, opened) = (Arc::clone(&node.store), key.clone());
+            let good = move || store.open_chunk(&opened, sum).and_then(|reader| reader.verify());
+            if node.blocking(good).await?.is_err() {
+                return Ok(false);
+            }
+            // Nobody but a copy of the same chunk writes this file, and that is as good.
+            let _publishing = node.publishing(&key).await;
+            if node.already_prepared(&header, Purpose::Restore)?.is_some() {
+                return Ok(false);
+            }
+            Ok(node.record_file(header, Purpose::Restore, None).await?.is_ok())
+        })
+        .await
     }
 
     /// Takes over what another node knows of paths, as a node that rejoins does: versions that
