@@ -11,6 +11,8 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 use crate::tls::Tls;
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
+/// For the connection with its TLS.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(3);
 /// While a node copies chunks nothing comes from it: this tells whether it is still there.
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(20);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -58,9 +60,12 @@ impl Dial {
     }
 
     /// A connection of its own, made now.
-    pub(super) async fn connect(&self, node: NodeId) -> Result<Channel, DialError> {
+    pub(crate) async fn connect(&self, node: NodeId) -> Result<Channel, DialError> {
         let (_, endpoint) = self.endpoint(node)?;
-        Ok(self.network.connect(endpoint).await?)
+        // The endpoint's own limit is for TCP alone: a TLS handshake may never be answered.
+        let connecting = tokio::time::timeout(HANDSHAKE_LIMIT, self.network.connect(endpoint));
+        let unanswered = format!("no connection within {} s", HANDSHAKE_LIMIT.as_secs());
+        Ok(connecting.await.map_err(|_| DialError(unanswered))??)
     }
 
     /// The connection that all calls share; made anew when there are other certificates.

@@ -1,6 +1,9 @@
 use super::issue::{Holder, Issued};
 use super::*;
 use crate::identity::replace_file;
+use crate::peers::dial::Dial;
+use dfs_proto::placement::NodeId;
+use dfs_proto::wire::network;
 use std::fs::{Permissions, set_permissions};
 use std::os::unix::fs::PermissionsExt;
 
@@ -117,4 +120,16 @@ fn a_foreign_key_is_noticed() {
     let made = issue::certificate(&one.key, Holder::Client, "c", &[], DAY).unwrap();
     assert!(issue::is_signed_by(&made, &one.cert));
     assert!(!issue::is_signed_by(&made, &other.cert));
+}
+
+#[tokio::test]
+async fn a_handshake_that_nobody_answers_ends() {
+    // The system takes the connection, and nobody ever reads from it.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    let tls = Some(Arc::new(Files::new().load(false).unwrap()));
+    let dial = Dial::new(&NodeId::ALL.map(|_| address.clone()), tls, network::system());
+    let connecting = tokio::time::timeout(Duration::from_secs(10), dial.connect(NodeId::N2));
+    let error = connecting.await.expect("it ends by itself").unwrap_err();
+    assert!(error.to_string().contains("no connection within 3 s"), "{error}");
 }
