@@ -2,6 +2,7 @@
 
 mod calls;
 pub(crate) mod certificates;
+mod port;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -50,6 +51,7 @@ use crate::tls::TlsError;
 use crate::users::{Stamp, Users, UsersError};
 use calls::CallsLayer;
 use certificates::Certificates;
+use port::Port;
 
 /// How long running requests may take to end once the node stops.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -177,13 +179,23 @@ impl Parts {
     pub(crate) fn count_start(&self) -> Result<(), ServeError> {
         Ok(self.data_dir.write_identity(&self.node.identity()).map_err(DiskError::from)?)
     }
+
+    /// Asks those of the other nodes that are there whether this disk is the one they remember.
+    pub(crate) async fn meet_others(&self) -> Result<(), StaleDisk> {
+        hello::meet_first(&self.node, &self.dial(), &self.secret).await
+    }
+
+    fn dial(&self) -> Dial {
+        Dial::new(&self.config.peers, self.certificates.api.clone(), Arc::clone(&self.network))
+    }
 }
 
-/// Binds the port, counts this start and serves until `stop`, or until the node must not go on.
+/// Binds the port, counts this start, meets the others and serves until `stop`, or until the node
+/// must not go on.
 pub(crate) async fn run(mut parts: Parts, stop: CancellationToken) -> Result<(), ServeError> {
-    let listener = bind(&parts.config, "listen", parts.config.listen).await?;
+    let port = Port::bind(&parts.config, "listen", parts.config.listen)?;
     if let Some(admin) = &parts.config.admin {
-        parts.admin = Some(bind(&parts.config, "admin_listen", admin.listen).await?);
+        parts.admin = Some(Port::bind(&parts.config, "admin_listen", admin.listen)?.open()?);
         let bound = admin.listen;
         if !bound.ip().is_loopback() && admin.tls.is_none() {
             tracing::warn!(%bound, "'admin_insecure: true': passwords for it are not encrypted");
@@ -195,17 +207,9 @@ pub(crate) async fn run(mut parts: Parts, stop: CancellationToken) -> Result<(),
         tracing::warn!(%bound, "'insecure: true': traffic, passwords included, is not encrypted");
     }
     parts.count_start()?;
+    parts.meet_others().await?;
+    let listener = port.open()?;
     serve(listener.local_addr().ok(), door::tcp(listener), parts, stop).await
-}
-
-/// Binds the port that `key` of the configuration names.
-async fn bind(
-    config: &Config,
-    key: &'static str,
-    address: SocketAddr,
-) -> Result<TcpListener, ServeError> {
-    let failed = |source| ServeError::Bind { file: config.file.clone(), key, address, source };
-    TcpListener::bind(address).await.map_err(failed)
 }
 
 /// Serves the connections that come in until `stop`, then drains and closes the node.
@@ -215,8 +219,9 @@ pub(crate) async fn serve<L: Line>(
     parts: Parts,
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
+    let dial = parts.dial();
     let Parts { config, secret, certificates, node, auth, .. } = parts;
-    let Parts { users_stamp, poison, data_dir, rejoin, network, admin, .. } = parts;
+    let Parts { users_stamp, poison, data_dir, rejoin, admin, .. } = parts;
     let Certificates { api: tls, admin: admin_tls } = certificates.clone();
     let tasks = TaskTracker::new();
     let stale = Arc::new(OnceLock::new());
@@ -226,7 +231,6 @@ pub(crate) async fn serve<L: Line>(
     // Listened to in any case: without, it would end the process.
     let hangup = signal(SignalKind::hangup()).map_err(|_| ServeError::System("signals"))?;
     tasks.spawn(ending.clone().run_until_cancelled_owned(certificates.keep_fresh(hangup)));
-    let dial = Dial::new(&config.peers, tls.clone(), network);
     hello::keep_meeting(&node, &dial, &secret, &tasks, &ending, &stale);
     let users_file = config.users_file.clone();
     tasks.spawn(Arc::clone(&auth).keep_reading_users(users_file, users_stamp, ending.clone()));

@@ -46,6 +46,7 @@ impl Node {
     where
         L: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        self.0.meet_others().await?;
         Ok(serve(None, incoming, self.0, CancellationToken::new()).await?)
     }
 }

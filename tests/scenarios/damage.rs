@@ -1,7 +1,10 @@
 //! Disks that lose or change what was written, and disks that are not the ones they were.
 
 use std::fs;
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use harness::cluster::{NODES, USER};
@@ -102,7 +105,22 @@ fn copy_dir(from: &Path, to: &Path) {
 fn assert_ends(cluster: &mut Cluster, node: usize) -> String {
     let logged = cluster.log(node).len();
     let mut process: Process = cluster.launch(node);
-    let status = process.wait(Duration::from_secs(20));
+    let (address, over) = (cluster.address(node), AtomicBool::new(false));
+    let (status, answered) = thread::scope(|scope| {
+        // Nor lets anybody in before it ends.
+        let knocking = scope.spawn(|| {
+            let mut answered = false;
+            while !over.load(Ordering::Relaxed) && !answered {
+                answered = TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok();
+                thread::sleep(Duration::from_millis(1));
+            }
+            answered
+        });
+        let status = process.wait(Duration::from_secs(20));
+        over.store(true, Ordering::Relaxed);
+        (status, knocking.join().expect("it knocks"))
+    });
+    assert!(!answered, "it let somebody in");
     let log = cluster.log(node)[logged..].to_owned();
     assert_ne!(status.code(), Some(0), "{log}");
     log

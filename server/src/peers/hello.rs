@@ -1,4 +1,5 @@
-//! Meeting the other nodes: Hello at the start and now and then, never waited for.
+//! Meeting the other nodes: Hello just before a node serves, and then now and then. Nobody waits for
+//! one that does not answer.
 //!
 //! Others remember this node's incarnation, its last start and how far its index was. What they
 //! remember tells a node whose disk was lost or restored that it must not serve with it.
@@ -10,6 +11,7 @@ use dfs_proto::identity::{Boot, Identity, Introduction};
 use dfs_proto::placement::NodeId;
 use dfs_proto::wire::pb::peer_service_client::PeerServiceClient;
 use dfs_proto::wire::{convert, pb};
+use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -20,6 +22,8 @@ use crate::node::Node;
 use crate::node::known::Meeting;
 
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+/// For the first exchange, before the node serves: one that is there answers in less.
+const FIRST_TIMEOUT: Duration = Duration::from_secs(1);
 /// Pause after an exchange, and before the next try where there has been none yet.
 const PAUSE: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -52,6 +56,24 @@ enum HelloError {
     Stale(Meeting),
     #[error("{0}")]
     Node(#[from] crate::node::NodeError),
+}
+
+/// Meets those of the others that are there, before the first answer to anybody: a disk that one of
+/// them knows to be out of date must not give any.
+pub(crate) async fn meet_first(
+    node: &Arc<Node>,
+    dial: &Dial,
+    secret: &str,
+) -> Result<(), StaleDisk> {
+    let Some(secret) = super::credential(secret) else { return Ok(()) };
+    let others = NodeId::ALL.into_iter().filter(|peer| *peer != node.position());
+    let meetings = others.map(|peer| {
+        let meeting = meet(node, peer, dial, &secret);
+        tokio::time::timeout(FIRST_TIMEOUT, meeting)
+    });
+    // What else goes wrong is told when they are met again.
+    let found = join_all(meetings).await.into_iter().find_map(|met| met.ok()?.ok()?);
+    found.map_or(Ok(()), Err)
 }
 
 /// Keeps in touch with the other three; sets `stale` and cancels `stop` when one of them knows
