@@ -4,8 +4,8 @@
 //! `staging/UPLOAD.N.USER.partial` is a chunk file (see [`super::format`]) of which the first k
 //! blocks have come. Their checksums are in its trailer already, each written after its block
 //! was synced; the others are 0. So the checksums before the first 0 say how many blocks there
-//! are, after a crash as well. Nothing is believed of them at the end: together with those that
-//! come later they have to make up the chunk that the manifest describes.
+//! are, after a crash as well. Nothing is believed of them at the end: they are read again, and
+//! together with those that come later they have to make up the chunk that the manifest describes.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;

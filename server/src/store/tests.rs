@@ -352,6 +352,23 @@ fn an_unfinished_file_that_is_damaged_is_not_kept() {
 }
 
 #[test]
+fn a_block_that_was_damaged_while_it_was_kept_is_not_acknowledged() {
+    let (dir, store) = store();
+    let (header, data) = chunk(3 * BLOCK);
+    store.keep(begun(&store, &header, &data, 2), 1000).unwrap();
+    let path = store.partial_path(&header.key);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[4096 + BLOCK + 7] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let mut writer = store.resume(&header, 2).unwrap();
+    let last = &blocks(&data)[2];
+    writer.append(2, last, Crc32c::of(last)).unwrap();
+    let refused = writer.finish().err().expect("it is refused");
+    assert!(matches!(refused, WriteError::Block { index: 1, .. }), "{refused}");
+    assert_eq!(files(&dir, STAGING), Vec::<String>::new(), "nobody goes on with it");
+}
+
+#[test]
 fn a_directory_that_cannot_be_synced_is_a_failed_sync() {
     // The one thing at hand that can be opened but not synced.
     let dir = File::open("/dev/null").unwrap();

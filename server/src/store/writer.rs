@@ -148,6 +148,8 @@ pub(crate) struct ChunkWriter {
     header: Header,
     check: BlockCheck,
     blocks: Vec<Crc32c>,
+    /// How many of them an earlier stream has brought.
+    kept: usize,
     /// Where the checksums of the blocks are.
     trailer: u64,
     /// How many of them are there: those of blocks that are synced.
@@ -189,6 +191,7 @@ impl ChunkStore {
             trailer: front.saturating_add(header.sum().length),
             header,
             blocks: Vec::new(),
+            kept: 0,
             noted: 0,
             unsynced: 0,
             syncing: None,
@@ -222,8 +225,19 @@ impl ChunkStore {
         let next = data_offset.saturating_add(block_range(sum.length, first_block).start);
         file.seek(SeekFrom::Start(next)).map_err(WriteError::Io)?;
         let check = BlockCheck::after(sum, &blocks);
-        let (unsynced, syncing) = (0, None);
-        Ok(ChunkWriter { file, staged, header, check, blocks, trailer, noted, unsynced, syncing })
+        let (kept, unsynced, syncing) = (noted, 0, None);
+        Ok(ChunkWriter {
+            file,
+            staged,
+            header,
+            check,
+            blocks,
+            kept,
+            trailer,
+            noted,
+            unsynced,
+            syncing,
+        })
     }
 
     /// Keeps what has come of a chunk whose stream broke, durably, for one who goes on with it.
@@ -358,9 +372,26 @@ impl ChunkWriter {
         Ok(())
     }
 
+    /// Reads again what an earlier stream has brought: that may be a day ago.
+    fn check_kept(&self) -> Result<(), WriteError> {
+        let length = self.header.sum().length;
+        let start = self.trailer.saturating_sub(length);
+        let mut buffer = Vec::new();
+        for (index, crc) in (0..).zip(self.blocks.iter().take(self.kept)) {
+            let range = block_range(length, index);
+            buffer.resize(usize::try_from(range.end - range.start).unwrap_or(0), 0);
+            self.file.read_exact_at(&mut buffer, start + range.start).map_err(WriteError::Io)?;
+            if Crc32c::of(&buffer) != *crc {
+                return Err(WriteError::Block { index, why: "was damaged while it was kept" });
+            }
+        }
+        Ok(())
+    }
+
     /// Checks the whole and makes it durable.
     pub(crate) fn finish(mut self) -> Result<StagedChunk, WriteError> {
         self.end_sync()?;
+        self.check_kept()?;
         let Self { mut file, staged, header, check, blocks, .. } = self;
         check.finish()?;
         let trailer = encode_trailer(&blocks);
