@@ -46,6 +46,9 @@ const MEMTABLE_BYTES: u64 = 4 << 20;
 const CACHE_BYTES: u64 = 16 << 20;
 /// Journals on disk; the least that the database takes is 64 MiB.
 const JOURNAL_BYTES: u64 = 128 << 20;
+/// Threads that write memory out and merge tables. The database keeps one of them from merging: with
+/// two it hands itself the same order over and over, and takes a whole core, while the other merges.
+const WORKERS: usize = 3;
 /// Values of chunks above this many bytes are kept out of the sorted tables, so that merging
 /// those does not copy file data around.
 const SEPARATED_BYTES: u32 = 1024;
@@ -137,7 +140,7 @@ impl Database {
         fjall::Database::builder(path)
             .max_journaling_size(JOURNAL_BYTES)
             .cache_size(CACHE_BYTES)
-            .worker_threads(2)
+            .worker_threads(WORKERS)
     }
 
     fn space(&self, space: Space) -> &fjall::Keyspace {
