@@ -1,5 +1,6 @@
 //! Sending chunks of an upload to one node.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -169,9 +170,13 @@ pub(crate) async fn send_small(
         Ok(answer) => {
             let mut from = 0;
             let mut results = Vec::with_capacity(uploads.len());
+            let stats = answer.stats.iter().map(|stat| (&*stat.path, stat));
+            let stats: HashMap<&str, &pb::PathStat> = stats.collect();
             for (upload, chunks) in &uploads {
                 let to = from + chunks.len() as usize;
-                results.push(read_answer(&node, upload, answer.results.get(from..to), &answer));
+                let stat = stats.get(upload.path.as_str()).copied();
+                let answered = (answer.results.get(from..to), stat, answer.node.as_ref());
+                results.push(read_answer(&node, answered));
                 upload.sent(&node, upload.payload(*chunks));
                 from = to;
             }
@@ -201,7 +206,7 @@ pub(crate) async fn send_large(
     for _ in 0..MAX_BREAKS {
         let sent = node.with_session(|session| stream(node, upload, chunks, held, session)).await;
         let error = match sent {
-            Ok(answer) => return read_answer(node, upload, answer.results.get(..), &answer),
+            Ok(answer) => return read_only_answer(node, upload, &answer),
             Err(error) => error,
         };
         match &error.cause {
@@ -215,7 +220,7 @@ pub(crate) async fn send_large(
         held = query(node, upload).await.map_err(|_| error)?.held;
     }
     let answer = node.with_session(|session| stream(node, upload, chunks, held, session)).await?;
-    read_answer(node, upload, answer.results.get(..), &answer)
+    read_only_answer(node, upload, &answer)
 }
 
 /// What a node knows of an upload.
@@ -324,12 +329,24 @@ fn millis(started: Instant) -> u64 {
     u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
-/// What the node's answer says about one upload.
-fn read_answer(
+/// What the answer to a stream with one upload says.
+fn read_only_answer(
     node: &Node,
     upload: &Upload,
-    results: Option<&[pb::ChunkResult]>,
     answer: &pb::PutChunkResponse,
+) -> Result<Prepared, NodeError> {
+    let stat = answer.stats.iter().find(|stat| stat.path == upload.path.as_str());
+    read_answer(node, (answer.results.get(..), stat, answer.node.as_ref()))
+}
+
+/// What an answer says of one upload: the results of its chunks, the state of its path, and who
+/// says so.
+type Answered<'a> =
+    (Option<&'a [pb::ChunkResult]>, Option<&'a pb::PathStat>, Option<&'a pb::NodeIdentity>);
+
+fn read_answer(
+    node: &Node,
+    (results, stat, identity): Answered<'_>,
 ) -> Result<Prepared, NodeError> {
     let nonsense = |why: &str| node.error(Cause::Nonsense(why.to_owned()));
     let results = results.ok_or_else(|| nonsense("results are missing"))?;
@@ -339,10 +356,8 @@ fn read_answer(
             message: refusal.message.clone(),
         }));
     }
-    let stat = answer.stats.iter().find(|stat| stat.path == upload.path.as_str());
     let stat = stat.ok_or_else(|| nonsense("the state of the path is missing"))?;
-    let identity =
-        convert::identity(answer.node.as_ref()).map_err(|error| nonsense(&error.to_string()))?;
+    let identity = convert::identity(identity).map_err(|error| nonsense(&error.to_string()))?;
     if identity.rejoining {
         return Err(node.error(Cause::Rejoining));
     }

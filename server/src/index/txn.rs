@@ -3,6 +3,7 @@
 //! A transaction sees the database, over it what earlier transactions of the same group
 //! changed, and over that its own changes.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 
 use bytes::Bytes;
@@ -115,11 +116,15 @@ pub(crate) struct Txn<'a> {
     group: &'a Overlay,
     own: Overlay,
     tally: Tally,
+    /// The path that was looked up last in the database, and what it has: the chunks of a file come
+    /// one after the other.
+    last_path: RefCell<Option<(Vec<u8>, Option<Bytes>)>>,
 }
 
 impl<'a> Txn<'a> {
     pub(super) fn new(database: &'a Database, group: &'a Overlay) -> Self {
-        Self { database, group, own: Overlay::default(), tally: Tally::default() }
+        let (own, tally) = (Overlay::default(), Tally::default());
+        Self { database, group, own, tally, last_path: RefCell::default() }
     }
 
     pub(super) fn into_changes(self) -> (Overlay, Tally) {
@@ -181,6 +186,17 @@ impl Lookup for Txn<'_> {
                 return Ok(value.clone());
             }
         }
-        self.database.get(space, key)
+        if space != Space::Paths {
+            return self.database.get(space, key);
+        }
+        let mut last = self.last_path.borrow_mut();
+        match &*last {
+            Some((path, value)) if path == key => Ok(value.clone()),
+            _ => {
+                let value = self.database.get(space, key)?;
+                *last = Some((key.to_vec(), value.clone()));
+                Ok(value)
+            }
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! the stream goes on while that becomes durable. A large one goes to a file: its blocks are written on blocking threads while the
 //! next one arrives, and then made durable by a task of its own (see `prepare`).
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -71,7 +71,11 @@ pub(crate) struct Putting {
     waiting: VecDeque<Waiting>,
     waiting_bytes: u64,
     outcomes: Vec<Outcome>,
+    /// In the order in which they came, and as a set.
     paths: Vec<FilePath>,
+    known_paths: HashSet<FilePath>,
+    /// Bytes of small chunks that the disk was seen to have room for.
+    room_seen: u64,
 }
 
 struct Incoming {
@@ -131,6 +135,8 @@ impl Node {
             waiting_bytes: 0,
             outcomes: Vec::new(),
             paths: Vec::new(),
+            known_paths: HashSet::new(),
+            room_seen: 0,
         }
     }
 }
@@ -150,7 +156,7 @@ impl Putting {
             manifest,
             written_ms: now_ms(),
         };
-        if self.paths.last() != Some(&header.path) && !self.paths.contains(&header.path) {
+        if self.paths.last() != Some(&header.path) && self.known_paths.insert(header.path.clone()) {
             self.paths.push(header.path.clone());
         }
         let place = self.outcomes.len();
@@ -185,11 +191,11 @@ impl Putting {
     }
 
     /// Where a chunk that may come goes.
-    fn target(&self, header: Header, first_block: u64) -> Result<Target, NodeError> {
-        let node = &self.node;
+    fn target(&mut self, header: Header, first_block: u64) -> Result<Target, NodeError> {
         let length = header.sum().length;
         // What goes on has had its room since it was begun.
-        node.check_room(if first_block > 0 { 0 } else { length })?;
+        self.check_room(if first_block > 0 { 0 } else { length })?;
+        let node = &self.node;
         let target = if length <= INLINE_BYTES {
             let check = BlockCheck::new(header.sum());
             if first_block > 0 {
@@ -206,6 +212,23 @@ impl Putting {
             Target::File(node.tasks.spawn_blocking(move || store.start(header)))
         };
         Ok(target)
+    }
+
+    /// Whether the disk has room for a chunk. For small ones it is asked once in a while, for as many
+    /// as go into one transaction; where it has not as much, for each of them.
+    fn check_room(&mut self, length: u64) -> Result<(), NodeError> {
+        if length > INLINE_BYTES {
+            return self.node.check_room(length);
+        }
+        if self.room_seen < length.max(1) {
+            self.room_seen = MAX_GATHERED_BYTES;
+            if self.node.check_room(MAX_GATHERED_BYTES).is_err() {
+                self.room_seen = 0;
+                return self.node.check_room(length);
+            }
+        }
+        self.room_seen -= length.max(1);
+        Ok(())
     }
 
     /// Takes the next block of the chunk last announced.
