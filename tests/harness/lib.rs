@@ -38,6 +38,8 @@ pub mod admin;
 
 pub mod cluster;
 
+pub mod skip;
+
 pub mod mount;
 
 pub mod faults;

@@ -110,8 +110,3 @@ fn run(command: &mut Command) -> Result<(), String> {
     }
     Err(format!("{name}: {}", String::from_utf8_lossy(&output.stderr).trim()))
 }
-
-/// Says loudly that a test did not run.
-pub fn skipped(test: &str, why: &str) {
-    eprintln!("SKIPPED {test}: {why}");
-}

@@ -5,7 +5,8 @@ use std::time::Duration;
 use harness::cluster::{NODES, STOP_LIMIT};
 use harness::content::noise;
 use harness::faults::{Fault, Faults};
-use harness::mount::{Mount, skipped};
+use harness::mount::Mount;
+use harness::skip::skipped;
 use harness::wait;
 use serde_json::json;
 

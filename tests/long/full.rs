@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use harness::cluster::NODES;
-use harness::mount::{Mount, skipped};
+use harness::mount::Mount;
+use harness::skip::skipped;
 use harness::{Cluster, Rng, wait};
 
 use crate::cluster;

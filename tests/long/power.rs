@@ -6,7 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use harness::cluster::NODES;
-use harness::mount::{Mount, skipped};
+use harness::mount::Mount;
+use harness::skip::skipped;
 use harness::{Cluster, Rng};
 
 use crate::{cluster, rounds};

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use harness::cluster::{NODES, set_key};
 use harness::content::noise;
+use harness::skip::skipped;
 use harness::{Cluster, wait};
 use serde_json::Value;
 
@@ -24,8 +25,7 @@ fn serves_whole(cluster: &Cluster, node: usize) -> bool {
 #[test]
 fn what_is_left_on_two_disks_without_an_index_is_found_again() {
     if crate::rounds(0) == 0 {
-        eprintln!("SKIPPED: takes three minutes; tests/long.sh runs it");
-        return;
+        return skipped("two disks", "it takes three minutes; tests/long.sh runs it");
     }
     let cluster = crate::cluster();
     for node in NODES {

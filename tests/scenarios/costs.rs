@@ -7,7 +7,7 @@
 use harness::cluster::NODES;
 use harness::content::noise;
 use harness::faults::Faults;
-use harness::mount::skipped;
+use harness::skip::skipped;
 use harness::{Cluster, Proxy, wait};
 use std::fs;
 use std::time::Duration;

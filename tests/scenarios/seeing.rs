@@ -13,6 +13,7 @@ use harness::admin::{Answer, get, send};
 use harness::api::{block_on, connect};
 use harness::cluster::{NODES, set_key};
 use harness::content::noise;
+use harness::skip::skipped;
 use harness::{Cluster, wait};
 use serde_json::Value;
 use tonic::Request;
@@ -64,13 +65,7 @@ fn promtool(args: &[&str], input: &str) {
     let mut command = Command::new(&program);
     command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let Ok(mut child) = command.spawn() else {
-        // Past the capture of the test's output: this must be seen.
-        let text = format!("SKIPPED: promtool {args:?}: there is no {program}\n");
-        let _ = fs::OpenOptions::new()
-            .append(true)
-            .open("/dev/stderr")
-            .and_then(|mut stderr| stderr.write_all(text.as_bytes()));
-        return;
+        return skipped(&format!("promtool {args:?}"), &format!("there is no {program}"));
     };
     let mut stdin = child.stdin.take().expect("it was asked for");
     stdin.write_all(input.as_bytes()).expect("promtool reads");
