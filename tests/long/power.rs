@@ -10,7 +10,7 @@ use harness::mount::Mount;
 use harness::skip::skipped;
 use harness::{Cluster, Rng};
 
-use crate::{cluster, rounds};
+use crate::{Told, cluster, read, rounds, told};
 
 /// Who put files at the same time.
 const WRITERS: u64 = 4;
@@ -20,7 +20,8 @@ const NAMES: u64 = 12;
 /// What a file may be: the content made by a seed, or nothing.
 type State = Option<(u64, usize)>;
 
-/// What each file may be now: the last that was acknowledged, and what was begun after it.
+/// What each file may be now: the last that was acknowledged, and what was begun after it of which
+/// nobody knows what has come of it.
 type Expected = BTreeMap<String, Vec<State>>;
 
 fn content(state: State) -> Option<Vec<u8>> {
@@ -51,11 +52,13 @@ fn write(cluster: &Cluster, writer: u64, expected: &mut Expected, seed: u64, sto
             Some(bytes) => cluster.dfsctl().args(["put", "-", &name]).stdin(bytes).run(),
             None => cluster.dfsctl().args(["rm", &name]).run(),
         };
-        if done.code == Some(0) {
-            *known = vec![state];
-        } else {
-            known.push(state);
-            return;
+        match told(&done) {
+            Told::Done => *known = vec![state],
+            Told::Nothing => return,
+            Told::Unknown => {
+                known.push(state);
+                return;
+            }
         }
     }
 }
@@ -66,17 +69,12 @@ fn write(cluster: &Cluster, writer: u64, expected: &mut Expected, seed: u64, sto
 fn check(cluster: &Cluster, expected: &mut Expected) -> usize {
     let mut there = 0;
     for (name, states) in expected.iter_mut() {
-        let got = cluster.dfsctl().args(["get", name, "-"]).run();
-        let found = match got.code {
-            Some(0) => Some(got.stdout),
-            Some(3) => None,
-            _ => panic!("{name}: {got}"),
-        };
+        let found = read(cluster, name);
         there += usize::from(found.is_some());
         let Some(place) = states.iter().position(|state| content(*state) == found) else {
             let stat = cluster.dfsctl().args(["stat", name]).run();
             let length = found.map(|found| found.len());
-            panic!("{name} has {length:?} bytes and is none of {states:?}\n{}\n{stat}", got.stderr);
+            panic!("{name} has {length:?} bytes and is none of {states:?}\n{stat}");
         };
         states.drain(..place);
     }
