@@ -3,11 +3,15 @@
 //! version of each path is taken.
 //!
 //! Where an index can be opened it says which versions are current and which are removed, and
-//! has the small chunks. Where none can, the chunk files speak for themselves: every upload of
-//! which all four chunks are there is written as `PATH~TIME`, and nobody knows which of them
-//! was current, whether the file had been removed, nor what small files there were.
+//! has the small chunks. Where none can, or not all of it can be read, the chunk files speak for
+//! themselves: every upload of which all four chunks are there is written as `PATH~TIME`, and nobody
+//! knows which of them was current, whether the file had been removed, nor what small files there
+//! were. The database writes where it opens an index: of one that may only be read a copy is opened.
+
+mod name;
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Display;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -19,9 +23,9 @@ use dfs_proto::name::{FilePath, UserName};
 
 use crate::chunk_key::ChunkKey;
 use crate::identity::{DataDir, IdentityError};
+use crate::index::salvage::IndexCopy;
 use crate::index::txn::Lookup;
-use crate::index::{Index, IndexError, View};
-use crate::poison::Poison;
+use crate::index::{IndexError, View};
 use crate::store::reader::ChunkReader;
 use crate::store::salvage;
 
@@ -36,8 +40,6 @@ pub(crate) enum RecoverError {
     Identity(#[from] IdentityError),
     #[error("{path}: {source}")]
     Io { path: PathBuf, source: io::Error },
-    #[error("{0}")]
-    Index(#[from] IndexError),
 }
 
 /// What came of it.
@@ -49,17 +51,34 @@ pub(crate) struct Recovered {
     pub(crate) guessed: u64,
     /// Current versions of which a chunk is in none of the directories.
     pub(crate) incomplete: u64,
-    /// Directories whose index could not be opened.
-    pub(crate) without_index: u64,
+    /// Files and directories inside the data directories that could not be read.
+    pub(crate) unreadable: u64,
+    /// Data directories whose index could not be opened, or not be read as a whole.
+    pub(crate) without_index: Vec<PathBuf>,
+}
+
+impl Recovered {
+    /// What nobody can know of what was recovered, if there is such a thing.
+    pub(crate) fn warning(&self) -> Option<String> {
+        let guessed = self.guessed;
+        (!self.without_index.is_empty()).then(|| {
+            format!(
+                "{guessed} uploads of directories without an index are written as PATH~TIME: nobody can \
+                 tell which of them was current or removed, and files whose chunks are up to 64 KiB \
+                 are not among them"
+            )
+        })
+    }
 }
 
 /// One data directory.
 struct Source {
+    dir: PathBuf,
     /// Keeps nodes away while it is read.
     _lock: Option<DataDir>,
     view: Option<View>,
-    /// Held open as long as its view is used.
-    _index: Option<Index>,
+    /// Goes after the view of it.
+    _copy: Option<IndexCopy>,
 }
 
 /// All data directories together.
@@ -70,6 +89,9 @@ struct Sources {
 
 /// Uploads by what they were for.
 type Uploads = BTreeMap<(UserName, FilePath, UploadId), (Manifest, u64)>;
+
+/// The newest version of each path.
+type Newest = BTreeMap<(UserName, FilePath), Version>;
 
 fn io_error(path: &Path) -> impl FnOnce(io::Error) -> RecoverError {
     let path = path.to_owned();
@@ -95,13 +117,21 @@ pub(crate) fn recover(
     let mut recovered = Recovered::default();
     let mut sources = Sources { each: Vec::new(), files: HashMap::new() };
     let mut uploads = Uploads::new();
-    for dir in from {
+    for (number, dir) in from.iter().enumerate() {
         if !salvage::looks_like_data(dir).map_err(io_error(dir))? {
             return Err(RecoverError::NoData(dir.clone()));
         }
-        let source = Source::open(dir, tell)?;
-        recovered.without_index += u64::from(source.view.is_none());
-        for found in salvage::find(dir) {
+        // No user's name begins like that.
+        let copy = out.join(format!(".index-{number}"));
+        let source = Source::open(dir, copy, tell)?;
+        if source.view.is_none() {
+            recovered.without_index.push(dir.clone());
+        }
+        let mut pass_over = |path: &Path, why: &dyn Display| {
+            recovered.unreadable += 1;
+            tell(format!("{}: {why}; it is passed over", path.display()));
+        };
+        for found in salvage::find(dir, &mut pass_over) {
             let header = found.header;
             let key = header.key.clone();
             let upload = (key.user.clone(), header.path, key.upload);
@@ -111,7 +141,14 @@ pub(crate) fn recover(
         }
         sources.each.push(source);
     }
-    let newest = sources.newest()?;
+    let newest = sources.newest(&mut |dir, why| {
+        tell(format!(
+            "{}: not all of its index can be read: {why}; large files that no other index knows are \
+             written as PATH~TIME",
+            dir.display()
+        ));
+        recovered.without_index.push(dir.to_owned());
+    });
     for ((user, path), version) in &newest {
         let Some(manifest) = version.manifest() else { continue };
         let target = out.join(user.as_str()).join(path.as_str());
@@ -123,67 +160,85 @@ pub(crate) fn recover(
             }
         }
     }
-    if recovered.without_index > 0 {
+    if !recovered.without_index.is_empty() {
         recovered.guessed = sources.guess(&uploads, &newest, out)?;
     }
     Ok(recovered)
 }
 
 impl Source {
-    fn open(dir: &Path, tell: &mut dyn FnMut(String)) -> Result<Self, RecoverError> {
+    /// Opens what there is; `copy` is a name for a copy of the index, if one is needed.
+    fn open(dir: &Path, copy: PathBuf, tell: &mut dyn FnMut(String)) -> Result<Self, RecoverError> {
         let data_dir = match DataDir::open(dir) {
             Err(error @ IdentityError::Locked(_)) => return Err(error.into()),
             opened => opened,
         };
         let opened = data_dir.map_err(|error| error.to_string()).and_then(|data_dir| {
             let identity = data_dir.any_identity().map_err(|error| error.to_string())?;
-            let index = Index::open(&data_dir.index(), identity.incarnation, Poison::default());
-            Ok((data_dir, index.map_err(|error| error.to_string())?))
+            let copy = IndexCopy::where_needed(&data_dir.index(), copy.clone()).map_err(|error| {
+                format!(
+                    "it is where nothing may be written, and cannot be copied to {}: {error}; make \
+                     room there, or name a copy of the data directory",
+                    copy.display()
+                )
+            })?;
+            let index = copy.as_ref().map_or_else(|| data_dir.index(), IndexCopy::index);
+            let view = View::salvage(&index, identity.incarnation);
+            Ok((data_dir, view.map_err(|error| error.to_string())?, copy))
         });
-        match opened {
-            Ok((data_dir, index)) => {
-                let view = Some(index.view());
-                Ok(Self { _lock: Some(data_dir), view, _index: Some(index) })
+        let dir = dir.to_owned();
+        Ok(match opened {
+            Ok((lock, view, copy)) => {
+                Self { dir, _lock: Some(lock), view: Some(view), _copy: copy }
             }
             Err(why) => {
                 tell(format!("{}: no index: {why}", dir.display()));
-                Ok(Self { _lock: None, view: None, _index: None })
+                Self { dir, _lock: None, view: None, _copy: None }
             }
-        }
+        })
     }
 }
 
 impl Sources {
-    /// The newest version of every path that any index knows, removals included.
-    fn newest(&self) -> Result<BTreeMap<(UserName, FilePath), Version>, RecoverError> {
-        let mut newest = BTreeMap::<(UserName, FilePath), Version>::new();
-        for view in self.each.iter().filter_map(|source| source.view.as_ref()) {
-            for row in view.records(None, None) {
-                let (user, path, current) = row?;
-                let version = current.record.version;
-                let known = newest.entry((user, path)).or_insert_with(|| version.clone());
-                if known.tag < version.tag {
-                    *known = version;
+    /// The newest version of every path that any index knows, removals included. `in_part` hears of
+    /// each index of which something cannot be read, and why.
+    fn newest(&self, in_part: &mut dyn FnMut(&Path, IndexError)) -> Newest {
+        let mut newest = Newest::new();
+        for source in &self.each {
+            let mut problem = None;
+            for row in source.view.iter().flat_map(|view| view.records(None, None)) {
+                match row {
+                    Ok((user, path, current)) => {
+                        let version = current.record.version;
+                        let known = newest.entry((user, path)).or_insert_with(|| version.clone());
+                        if known.tag < version.tag {
+                            *known = version;
+                        }
+                    }
+                    // Those behind it are read all the same.
+                    Err(error @ IndexError::Damaged(_)) => _ = problem.get_or_insert(error),
+                    Err(error) => {
+                        problem = Some(error);
+                        break;
+                    }
                 }
             }
+            if let Some(problem) = problem {
+                in_part(&source.dir, problem);
+            }
         }
-        Ok(newest)
+        newest
     }
 
     /// Writes whole uploads that no index speaks of, under names with a time.
-    fn guess(
-        &self,
-        uploads: &Uploads,
-        newest: &BTreeMap<(UserName, FilePath), Version>,
-        out: &Path,
-    ) -> Result<u64, RecoverError> {
+    fn guess(&self, uploads: &Uploads, newest: &Newest, out: &Path) -> Result<u64, RecoverError> {
         let mut written = 0;
         for ((user, path, upload), (manifest, written_ms)) in uploads {
             let known = newest.get(&(user.clone(), path.clone()));
             if known.is_some_and(|version| version.upload == *upload) {
                 continue;
             }
-            let name = format!("{path}~{}", time(*written_ms));
+            let name = format!("{path}~{}", name::time(*written_ms));
             let target = out.join(user.as_str()).join(name);
             written += u64::from(self.write(user, *upload, manifest, &target)?.is_ok());
         }
@@ -198,7 +253,7 @@ impl Sources {
         manifest: &Manifest,
         target: &Path,
     ) -> Result<Result<(), ChunkId>, RecoverError> {
-        let target = free(target, upload);
+        let target = name::free(target, upload);
         if let Some(parent) = target.parent() {
             fs::create_dir_all(parent).map_err(io_error(parent))?;
         }
@@ -262,76 +317,5 @@ fn copy_file(file: &Path, key: &ChunkKey, sum: ChunkSum, out: &mut File) -> io::
     Ok(whole == sum.crc)
 }
 
-/// `target`, or a name beside it where one of its folders is a file, or it is a folder: in dfs
-/// both `a` and `a/b` may exist.
-fn free(target: &Path, upload: UploadId) -> PathBuf {
-    let is_file = |dir: &Path| dir.is_file();
-    let blocked = target.exists() || target.ancestors().skip(1).any(is_file);
-    if !blocked {
-        return target.to_owned();
-    }
-    let mut path = PathBuf::new();
-    for part in target.components() {
-        if path.is_file() {
-            let mut name = path.file_name().unwrap_or_default().to_owned();
-            name.push("~");
-            path.set_file_name(name);
-        }
-        path.push(part);
-    }
-    if path.exists() {
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(format!("~{upload}"));
-        path.set_file_name(name);
-    }
-    path
-}
-
-/// A time as `20261122T235959Z`, which sorts and is a file name everywhere.
-fn time(ms: u64) -> String {
-    let seconds = ms / 1000;
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    // Days since 0000-03-01, in eras of 400 years: the year begins with March, so that the leap
-    // day is its last.
-    let days = days + 719_468;
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (month, carry) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    let year = era * 400 + year + carry;
-    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
-    format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z")
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_those_of_the_calendar() {
-        for (ms, text) in [
-            (0, "19700101T000000Z"),
-            (951_782_399_000, "20000228T235959Z"),
-            (951_782_400_000, "20000229T000000Z"),
-            (951_868_800_000, "20000301T000000Z"),
-            (1_795_391_999_999, "20261122T235959Z"),
-            (4_107_542_400_000, "21000301T000000Z"),
-        ] {
-            assert_eq!(time(ms), text);
-        }
-    }
-
-    #[test]
-    fn a_file_that_is_also_a_folder_gets_a_name_beside_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let upload = UploadId::new([1; 16]);
-        let (file, inside) = (dir.path().join("a"), dir.path().join("a/b"));
-        assert_eq!(free(&file, upload), file);
-        fs::write(&file, "x").unwrap();
-        assert_eq!(free(&inside, upload), dir.path().join("a~/b"));
-        let again = free(&file, upload);
-        assert_eq!(again, dir.path().join(format!("a~{upload}")));
-    }
-}
+mod tests;

@@ -17,7 +17,7 @@ use crate::content::python;
 /// A mounted file system. Dropping it unmounts it; drop what uses it first.
 #[derive(Debug)]
 pub struct Mount {
-    /// What is mounted: an image for a loop device, or nothing for memory.
+    /// The image for a loop device, if that is what is mounted.
     image: Option<PathBuf>,
     dir: TempDir,
 }
@@ -40,6 +40,15 @@ impl Mount {
         let mount = Self { image: None, dir: new_dir() };
         let mut command = Command::new("mount");
         run(command.args(["-t", "tmpfs", "-o", options, "none"]).arg(mount.path()))?;
+        Ok(mount)
+    }
+
+    /// Shows a directory once more, without the right to change anything in it.
+    pub fn read_only(of: &Path) -> Result<Self, String> {
+        let mount = Self { image: None, dir: new_dir() };
+        run(Command::new("mount").arg("--bind").arg(of).arg(mount.path()))?;
+        let mut command = Command::new("mount");
+        run(command.args(["-o", "remount,ro,bind"]).arg(mount.path()))?;
         Ok(mount)
     }
 

@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 
 use harness::cluster::{NODES, USER};
 use harness::content::{files, noise};
+use harness::mount::Mount;
+use harness::skip::skipped;
 use harness::{Cluster, Ctl};
+use serde_json::{Value, json};
 
 use crate::cluster;
 
@@ -31,12 +34,22 @@ fn stopped() -> Cluster {
 }
 
 fn recover(cluster: &Cluster, nodes: &[usize], out: &Path) -> (Option<i32>, String) {
-    let text = |path: PathBuf| path.to_str().expect("a plain path").to_owned();
-    let mut args = vec!["recover".to_owned(), "--from".to_owned()];
-    args.extend(nodes.iter().map(|node| text(cluster.data_dir(*node))));
-    args.push(text(out.to_owned()));
-    let (status, text) = cluster.dfsd(args.iter().map(String::as_str));
+    let dirs: Vec<PathBuf> = nodes.iter().map(|node| cluster.data_dir(*node)).collect();
+    recover_from(cluster, &dirs, out)
+}
+
+fn recover_from(cluster: &Cluster, dirs: &[PathBuf], out: &Path) -> (Option<i32>, String) {
+    let dirs = dirs.iter().map(|dir| dir.to_str().expect("a plain path"));
+    let out = out.to_str().expect("a plain path");
+    let args = ["recover", "--json", "--from"].into_iter().chain(dirs).chain([out]);
+    let (status, text) = cluster.dfsd(args);
     (status.code(), text)
+}
+
+/// What is printed for programs, behind what is told to people.
+fn result(text: &str) -> Value {
+    let last = text.lines().last().expect("a result");
+    serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
 fn assert_current(out: &Path) {
@@ -74,7 +87,13 @@ fn without_an_index_every_whole_upload_is_written_with_its_time() {
     }
     let out = cluster.work_dir().join("out");
     let (code, text) = recover(&cluster, &[1, 3], &out);
-    assert_eq!((code, text.contains("nobody can tell")), (Some(0), true), "{text}");
+    assert_eq!(code, Some(0), "{text}");
+    let dirs = [1, 3].map(|node| cluster.data_dir(node));
+    let said = result(&text);
+    assert_eq!((&said["files"], &said["guessed"]), (&json!(0), &json!(4)), "{text}");
+    assert_eq!(said["without_index"], json!(dirs), "{text}");
+    let warning = said["warning"].as_str().expect("a warning");
+    assert!(warning.contains("nobody can tell") && warning.contains("64 KiB"), "{text}");
     let found = files(&out.join(USER));
     let of = |name: &str| found.iter().filter(|file| file.starts_with(name)).count();
     assert_eq!((of("a~"), of("twice~"), of("gone~")), (1, 2, 1), "{found:?}");
@@ -87,6 +106,45 @@ fn without_an_index_every_whole_upload_is_written_with_its_time() {
     let (code, text) = recover(&cluster, &[1, 3, 2, 4], &out);
     assert_eq!(code, Some(0), "{text}");
     assert!(fs::read(out.join(USER).join("twice")).expect("recovered") == noise(5, LARGE));
+}
+
+/// As a disk that may be dying is looked at.
+#[test]
+fn what_may_only_be_read_gives_every_file_back() {
+    let cluster = stopped();
+    let mut mounts = Vec::new();
+    for node in [1, 3] {
+        match Mount::read_only(&cluster.data_dir(node)) {
+            Ok(mount) => mounts.push(mount),
+            Err(why) => return skipped("recovery from a disk that may only be read", &why),
+        }
+    }
+    let dirs: Vec<PathBuf> = mounts.iter().map(Mount::path).collect();
+    let out = cluster.work_dir().join("out");
+    let (code, text) = recover_from(&cluster, &dirs, &out);
+    assert_eq!(code, Some(0), "{text}");
+    assert_current(&out);
+    assert_eq!(result(&text)["without_index"], json!([]), "{text}");
+    let left: Vec<_> = fs::read_dir(&out).expect("it was made").flatten().collect();
+    assert_eq!(left.len(), 1, "nothing but the user's files: {left:?}");
+}
+
+#[test]
+fn what_cannot_be_looked_at_is_named() {
+    let cluster = stopped();
+    // Not even root can list a file.
+    let quarantine = cluster.data_dir(1).join("quarantine");
+    fs::remove_dir(&quarantine).expect("it is empty");
+    fs::write(&quarantine, "").expect("a free name");
+    let chunks = cluster.data_dir(3).join("chunks");
+    fs::write(chunks.join("noise"), "no chunk").expect("a new file");
+    let out = cluster.work_dir().join("out");
+    let (code, text) = recover(&cluster, &[1, 3], &out);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains(&format!("{}: Not a directory", quarantine.display())), "{text}");
+    assert!(text.contains(&format!("{}: its file has 8 bytes", chunks.join("noise").display())));
+    assert_eq!(result(&text)["unreadable"], 2, "{text}");
+    assert_current(&out);
 }
 
 #[test]

@@ -29,23 +29,23 @@ pub(super) fn recover(args: &RecoverArgs) -> Result<(), CliError> {
         },
     )?;
     if args.json {
+        let dirs = recovered.without_index.iter();
+        let without_index: Vec<_> = dirs.map(|dir| dir.to_string_lossy()).collect();
         let result = serde_json::json!({
             "out": out.to_string_lossy(),
             "files": recovered.files,
             "guessed": recovered.guessed,
             "incomplete": recovered.incomplete,
+            "unreadable": recovered.unreadable,
+            "without_index": without_index,
+            "warning": recovered.warning(),
         });
         say(format_args!("{result}"));
     } else {
         say(format_args!("recovered {} files to {}", recovered.files, out.display()));
-    }
-    if recovered.without_index > 0 && !args.json {
-        say(format_args!(
-            "{} uploads of directories without an index are written as PATH~TIME: nobody can \
-             tell which of them was current or removed, and files whose chunks are up to 64 KiB \
-             are not among them",
-            recovered.guessed
-        ));
+        if let Some(warning) = recovered.warning() {
+            say(format_args!("{warning}"));
+        }
     }
     if recovered.incomplete > 0 {
         return Err(CliError::Failed(format!(

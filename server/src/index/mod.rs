@@ -13,6 +13,8 @@
 pub(crate) mod codec;
 mod journal;
 mod mark;
+mod opened;
+pub(crate) mod salvage;
 mod scan;
 pub(crate) mod txn;
 pub(crate) mod usage;
@@ -32,6 +34,7 @@ use fjall::{KeyspaceCreateOptions, KvSeparationOptions, PersistMode, Readable};
 use crate::codec::CodecError;
 use crate::poison::Poison;
 use mark::Mark;
+use opened::{Opened, mark_of};
 use txn::{Changes, Lookup, Txn};
 use usage::Usage;
 pub(crate) use writer::Pending;
@@ -229,45 +232,7 @@ impl Index {
         poison: Poison,
     ) -> Result<Self, OpenError> {
         let damaged = |why: String| OpenError::Damaged { path: path.to_owned(), why };
-        if is_missing(path).map_err(|error| damaged(error.to_string()))? {
-            return Err(OpenError::Missing(path.to_owned()));
-        }
-        let (mark, durable) = Mark::open(&mark_of(path))
-            .map_err(|error| damaged(format!("its mark cannot be read: {error}")))?;
-        let durable = durable.ok_or_else(|| damaged("its mark is damaged".into()))?;
-        journal::check(path, durable).map_err(|error| damaged(error.to_string()))?;
-        let fjall =
-            fjall::Database::recover(Database::builder(path).into_config()).map_err(|error| {
-                match error {
-                    fjall::Error::Io(io) if io.kind() == std::io::ErrorKind::NotFound => {
-                        OpenError::Missing(path.to_owned())
-                    }
-                    other => damaged(other.to_string()),
-                }
-            })?;
-        let open = |space: Space| {
-            if !fjall.keyspace_exists(space.name()) {
-                return Err(damaged(format!("it has no {}", space.name())));
-            }
-            let opened = fjall.keyspace(space.name(), || space.options());
-            opened.map_err(|error| damaged(error.to_string()))
-        };
-        let [paths, uploads, chunks, meta] = Space::ALL.map(open);
-        let spaces = [paths?, uploads?, chunks?, meta?];
-        let database = Arc::new(Database { fjall, spaces });
-        let sentinel = database.get(Space::Meta, codec::NODE_KEY);
-        let sentinel = sentinel.map_err(|error| damaged(error.to_string()))?;
-        let bytes = sentinel.ok_or_else(|| damaged("its first row is missing".into()))?;
-        let found = codec::read_node(&bytes).map_err(|error| damaged(error.to_string()))?;
-        if found != incarnation {
-            return Err(OpenError::Foreign { path: path.to_owned() });
-        }
-        let group = database.group().map_err(|error| damaged(error.to_string()))?;
-        let group =
-            group.ok_or_else(|| damaged("it does not say which change is its last".into()))?;
-        if group < durable {
-            return Err(OpenError::Lost { path: path.to_owned(), found: group, expected: durable });
-        }
+        let Opened { database, mark, group } = Opened::open(path, incarnation)?;
         let usage = Usage::load(&View::of(&database, &poison));
         let usage = Arc::new(usage.map_err(|error| damaged(error.to_string()))?);
         let parts = (Arc::clone(&database), Arc::clone(&usage));
@@ -319,21 +284,6 @@ impl Index {
     pub(crate) async fn close(&self) {
         self.writer.close().await;
     }
-}
-
-/// Whether there is nothing at all where the index should be. Of anything less the database
-/// would make a new one, and what was acknowledged would be gone without a word.
-fn is_missing(path: &Path) -> std::io::Result<bool> {
-    match std::fs::read_dir(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(true),
-        entries => Ok(entries?.next().is_none()),
-    }
-}
-
-/// The file with the mark of the index at `path`. It is not in it: it has to be there still
-/// when the index was replaced by an older one.
-fn mark_of(path: &Path) -> PathBuf {
-    path.with_extension("mark")
 }
 
 /// The index at one moment. A read that the database fails ends the node: an index that

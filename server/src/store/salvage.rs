@@ -1,5 +1,6 @@
 //! Finding chunk files without an index: each says itself what it is.
 
+use std::fmt::Display;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,23 +16,36 @@ pub(crate) struct Found {
     pub(crate) header: Header,
 }
 
-/// The chunk files under a data directory, those in quarantine too, as far as their headers can
-/// be read. What directories cannot be read is passed over.
-pub(crate) fn find(root: &Path) -> Vec<Found> {
+/// The chunk files under a data directory, those in quarantine too. `pass_over` hears of each file
+/// and directory that cannot be read, and why.
+pub(crate) fn find(root: &Path, pass_over: &mut dyn FnMut(&Path, &dyn Display)) -> Vec<Found> {
     let mut found = Vec::new();
-    let mut dirs = vec![root.join(CHUNKS), root.join(QUARANTINE)];
+    let mut dirs = vec![root.join(CHUNKS)];
+    let quarantine = root.join(QUARANTINE);
+    // One that is not there has nothing.
+    if fs::symlink_metadata(&quarantine).is_ok() {
+        dirs.push(quarantine);
+    }
     while let Some(dir) = dirs.pop() {
-        let Ok(entries) = fs::read_dir(&dir) else { continue };
-        for entry in entries.filter_map(Result::ok) {
-            match entry.file_type() {
-                Ok(kind) if kind.is_dir() => dirs.push(entry.path()),
-                Ok(kind) if kind.is_file() => {
-                    let file = entry.path();
-                    if let Ok((header, _)) = ChunkReader::open(&file) {
-                        found.push(Found { file, header });
-                    }
+        let entries = match fs::read_dir(&dir) {
+            Ok(entries) => entries,
+            Err(error) => {
+                pass_over(&dir, &error);
+                continue;
+            }
+        };
+        for entry in entries {
+            let entry = entry.and_then(|entry| Ok((entry.path(), entry.file_type()?)));
+            match entry {
+                Ok((path, kind)) if kind.is_dir() => dirs.push(path),
+                Ok((other, kind)) if !kind.is_file() => {
+                    pass_over(&other, &"neither a file nor a directory");
                 }
-                _ => {}
+                Ok((file, _)) => match ChunkReader::open(&file) {
+                    Ok((header, _)) => found.push(Found { file, header }),
+                    Err(error) => pass_over(&file, &error),
+                },
+                Err(error) => pass_over(&dir, &error),
             }
         }
     }
