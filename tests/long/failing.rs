@@ -15,6 +15,9 @@ use crate::{Told, cluster, read, rounds, told};
 /// In the index, in a file, and a file of several blocks.
 const LENGTHS: [usize; 3] = [1000, 400_000, 6_000_000];
 
+/// Crash points of a usual run, some four of each kind.
+const USUAL_POINTS: u64 = 20;
+
 /// Compiles the faults, or says why the test does not run.
 fn faults(test: &str) -> Option<Faults> {
     Faults::compile().map_err(|why| skipped(test, &why)).ok()
@@ -51,6 +54,45 @@ fn a_node_whose_sync_fails_stops_and_loses_nothing() {
             }
         }
     }
+}
+
+/// Node 4 is away: whatever is acknowledged rests on node 2, and with nodes 1 and 3 away nobody else has
+/// it.
+#[test]
+fn a_node_whose_index_cannot_be_written_acknowledges_nothing_more() {
+    let Some(faults) = faults("failing writes of the index") else { return };
+    let mut cluster = cluster();
+    let mut acknowledged = Vec::new();
+    let errors = [("EIO", "Input/output error"), ("ENOSPC", "No space left on device")];
+    // Writes of the journal and of the mark.
+    for (at, (does, says)) in [1, 2, 7, 40, 41].into_iter().flat_map(|at| errors.map(|e| (at, e))) {
+        let fault = Fault { calls: "write", path: "/dfs2/index", at, does };
+        cluster.set_env(2, &faults.env(fault));
+        let before = cluster.log(2).len();
+        cluster.run_without(&[4]);
+        faults.turn(true);
+        let failed = (0..30).zip(LENGTHS.into_iter().cycle()).find(|(number, length)| {
+            let (name, content) = (format!("{does}/{at}/{number}"), noise(at + number, *length));
+            let put = cluster.dfsctl().args(["put", "-", &name]).stdin(content.clone()).run();
+            let done = told(&put) == Told::Done;
+            acknowledged.extend(done.then_some((name, content)));
+            !done
+        });
+        assert!(failed.is_some(), "{does} {at}: all is acknowledged by a node that cannot write");
+        let status = wait::until("its end", STOP_LIMIT, || cluster.ended(2));
+        assert_eq!(status.code(), Some(1), "{does} {at}");
+        let log = cluster.log(2).split_off(before);
+        assert!(log.contains("the disk failed") && log.contains(says), "{does} {at}: {log}");
+        faults.turn(false);
+        cluster.set_env(2, &[]);
+        cluster.kill(2);
+        cluster.run_only(&[2, 4]);
+        for (name, content) in &acknowledged {
+            assert!(cluster.get(name) == *content, "{does} {at}: {name}");
+        }
+        cluster.run_only(&[]);
+    }
+    assert!(!acknowledged.is_empty(), "some calls come late enough");
 }
 
 #[test]
@@ -94,7 +136,44 @@ fn assert_follows(
     assert!(right, "{:?} bytes are there after {answer}", now.map(|bytes| bytes.len()));
 }
 
-/// All four nodes end at the same call of a put and of a remove, and lose power with it.
+/// Where the nodes end in a round: at this call of this kind, each of them, or each at another one.
+struct Point {
+    calls: &'static str,
+    at: u64,
+    apart: bool,
+    /// Of the file that is put.
+    length: usize,
+}
+
+impl Point {
+    /// What makes data durable, each kind alone, and all of it.
+    const KINDS: [&str; 5] =
+        ["sync", "write", "rename", "create", "sync,write,rename,create,unlink,truncate"];
+
+    /// One kind after the other; the first calls first, and larger and larger steps then.
+    fn of(round: u64) -> Self {
+        let kinds = u64::try_from(Self::KINDS.len()).expect("a few");
+        let (kind, turn) = (round % kinds, round / kinds);
+        let index = |number: u64| usize::try_from(number).expect("an index");
+        let calls = Self::KINDS[index(kind)];
+        let later = 1 + turn * (turn + 1) / 2;
+        let (at, lengths) = match calls {
+            // A put makes and renames two files on each node, and none where the index has it all.
+            "rename" | "create" => (1 + turn / 2 % 2, [1, 2, 1, 2]),
+            // What is in the index alone is soon committed.
+            "sync" => (later, [1, 0, 1, 2]),
+            _ => (later, [1, 2, 0, 0]),
+        };
+        Self { calls, at, apart: turn % 2 == 1, length: LENGTHS[lengths[index(turn % 4)]] }
+    }
+
+    /// The call of a node.
+    fn at(&self, node: usize) -> u64 {
+        self.at + if self.apart { u64::try_from(node - 1).expect("1..4") } else { 0 }
+    }
+}
+
+/// All four nodes end at a call of a put and of a remove, and lose power with it.
 #[test]
 fn a_crash_at_any_call_loses_nothing_that_was_acknowledged() {
     let Some(faults) = faults("crash points") else { return };
@@ -107,22 +186,27 @@ fn a_crash_at_any_call_loses_nothing_that_was_acknowledged() {
     cluster.run_only(&NODES);
     cluster.put("kept", noise(0, LENGTHS[1]));
     cluster.put("removed", noise(0, LENGTHS[1]));
-    // A few of the points, unless more were asked for.
-    let points = rounds(5);
-    for step in 1..=points {
-        let at = if points < 10 { step * step } else { step };
+    for round in 0..rounds(USUAL_POINTS) {
+        let point = Point::of(round);
         for node in NODES {
             cluster.kill(node);
-            let calls = "sync,write,rename,create,unlink,truncate";
-            let fault = Fault { calls, path: "/mounted/", at, does: "exit" };
+            let (calls, at) = (point.calls, point.at(node));
+            // By the name that the node knows, and by the one on the disk that it leads to.
+            let path = format!("/dfs{node}/");
+            let fault = Fault { calls, path: &path, at, does: "exit" };
             cluster.set_env(node, &faults.env(fault));
         }
         cluster.run_only(&NODES);
-        let length = LENGTHS[usize::try_from(at % 3).expect("an index")];
-        let content = noise(at, length);
+        let content = noise(round, point.length);
         faults.turn(true);
         let put = cluster.dfsctl().args(["put", "-", "file"]).stdin(content.clone()).run();
         let removed = cluster.ctl(["rm", "removed"]);
+        println!("{}, call {}, length {}: put {:?}", point.calls, point.at, point.length, put.code);
+        if point.at == 1 {
+            wait::until_true(&format!("an end at {}", point.calls), STOP_LIMIT, || {
+                NODES.into_iter().any(|node| cluster.ended(node).is_some())
+            });
+        }
         mount.cut_power();
         faults.turn(false);
         cluster.run_only(&[]);
@@ -132,7 +216,7 @@ fn a_crash_at_any_call_loses_nothing_that_was_acknowledged() {
         let kept = Some(noise(0, LENGTHS[1]));
         assert_follows(&put, None, Some(content), read(&cluster, "file"));
         assert_follows(&removed, kept.clone(), None, read(&cluster, "removed"));
-        assert!(read(&cluster, "kept") == kept, "call {at}");
+        assert!(read(&cluster, "kept") == kept, "{} {}", point.calls, point.at);
         let removed = cluster.dfsctl().args(["rm", "file"]).run();
         assert!(matches!(removed.code, Some(0 | 3)), "{removed}");
         cluster.put("removed", noise(0, LENGTHS[1]));

@@ -25,7 +25,7 @@ fn serves_whole(cluster: &Cluster, node: usize) -> bool {
 #[test]
 fn what_is_left_on_two_disks_without_an_index_is_found_again() {
     if crate::rounds(0) == 0 {
-        return skipped("two disks", "it takes three minutes; tests/long.sh runs it");
+        return skipped("two disks", "it takes three minutes; .ci/run and tests/long.sh run it");
     }
     let cluster = crate::cluster();
     for node in NODES {
