@@ -7,15 +7,16 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Read;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use dfs_proto::chunk::{ChunkId, MAX_FILE_BYTES, block_count, block_range};
 use dfs_proto::digest::{Crc32c, Md5Digest, Md5Hasher};
 use dfs_proto::name::FilePath;
+use rustix::buffer::spare_capacity;
+use rustix::io::{Errno, pread};
 use tokio::sync::mpsc;
 
 use crate::error::{Cause, Error};
@@ -111,12 +112,12 @@ impl Source {
         let source = match self {
             Self::File(local) if size <= IN_MEMORY_BYTES => {
                 // One byte more than expected, to notice a file that grows.
-                let mut buffer = vec![0; usize::try_from(size).map_err(|_| changed())? + 1];
-                let found = read_up_to(&local.file, &mut buffer, 0).map_err(unreadable)?;
-                if found as u64 != size {
+                let most = usize::try_from(size).map_err(|_| changed())? + 1;
+                let mut buffer = Vec::new();
+                read_up_to(&local.file, &mut buffer, most, 0).map_err(unreadable)?;
+                if buffer.len() as u64 != size {
                     return Err(changed());
                 }
-                buffer.truncate(found);
                 Self::Bytes(buffer.into())
             }
             other => other,
@@ -207,11 +208,9 @@ impl Local {
         let read = move || {
             for (chunk, range) in all_blocks(size) {
                 let mut buffer = unused.try_recv().unwrap_or_default();
-                let length = memory_range(range.clone());
-                buffer.resize(length.len(), 0);
-                let found = read_up_to(&self.file, &mut buffer, range.start);
-                let block = found.map(|found| {
-                    buffer.truncate(found);
+                let length = memory_range(range.clone()).len();
+                let found = read_up_to(&self.file, &mut buffer, length, range.start);
+                let block = found.map(|()| {
                     let sum = Crc32c::of(&buffer);
                     (chunk, buffer, sum)
                 });
@@ -247,13 +246,13 @@ impl Local {
             return Ok((block, expected));
         }
         let range = place(sums.size, chunk, index);
-        let mut buffer = BytesMut::zeroed(memory_range(range.clone()).len());
-        let found = read_up_to(&self.file, &mut buffer, range.start)
+        let (length, mut buffer) = (memory_range(range.clone()).len(), Vec::new());
+        read_up_to(&self.file, &mut buffer, length, range.start)
             .map_err(|error| Cause::SourceUnreadable(error.to_string()))?;
-        if found != buffer.len() || Crc32c::of(&buffer) != expected {
+        if buffer.len() != length || Crc32c::of(&buffer) != expected {
             return Err(Cause::SourceChanged);
         }
-        let block = buffer.freeze();
+        let block = Bytes::from(buffer);
         recent.push_back((index, block.clone()));
         if recent.len() > RECENT {
             recent.pop_front();
@@ -311,18 +310,27 @@ impl Blocks {
     }
 }
 
-/// Fills `buffer` from `offset`; stops early only at the end of the file.
-fn read_up_to(file: &File, buffer: &mut [u8], offset: u64) -> std::io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match file.read_at(&mut buffer[filled..], offset + filled as u64) {
+/// Fills `buffer` with `length` bytes from `offset` on, fewer only at the end of the file. Nobody has
+/// to fill it with zeros first.
+fn read_up_to(
+    file: &File,
+    buffer: &mut Vec<u8>,
+    length: usize,
+    offset: u64,
+) -> std::io::Result<()> {
+    buffer.clear();
+    buffer.reserve_exact(length);
+    while buffer.len() < length {
+        let at = offset + buffer.len() as u64;
+        match pread(file, spare_capacity(buffer), at) {
             Ok(0) => break,
-            Ok(found) => filled += found,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
         }
     }
-    Ok(filled)
+    // There may have been room for more than was asked for.
+    buffer.truncate(length);
+    Ok(())
 }
 
 /// The name shown for a local file in messages.
