@@ -115,7 +115,8 @@ impl Seaweed {
             command.arg(self.filer.address.to_string()).arg(&script);
         };
         let said = server::ask_tool(Path::new("/bin/sh"), shell).await?;
-        if said.contains("\"fsync\": true") || said.contains("\"fsync\":true") {
+        let words = said.split_whitespace().collect::<String>();
+        if words.contains("\"fsync\":true") {
             Ok(())
         } else {
             Err(Error::refused("weed shell", said))
