@@ -342,6 +342,7 @@ pub(crate) fn shown(local: Option<&Path>) -> PathBuf {
 mod tests {
     use super::*;
     use std::io::Write;
+    use std::os::unix::fs::FileExt;
 
     fn remote() -> FilePath {
         FilePath::new("remote").unwrap()
