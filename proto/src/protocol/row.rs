@@ -212,11 +212,6 @@ impl Row {
             return Err(Refused::FutureTag { ahead_ms });
         }
         check_sources(node, &order.sources)?;
-        // A new disk has yet to hear which disks are gone: it cannot tell what rests on one.
-        let unknown = |source: &NodeRef| node.incarnations[source.node.index()].is_none();
-        if node.rejoining && order.sources.iter().any(unknown) {
-            return Err(Refused::Rejoining);
-        }
         if let Some(record) = self.committed(upload) {
             return if record.version.tag == tag {
                 Ok(Ack { superseded: self.tag() > Some(tag) })
@@ -421,7 +416,8 @@ impl Row {
     }
 }
 
-/// Refuses what rests on an incarnation that this node knows to be gone.
+/// Refuses what rests on an incarnation that this node knows to be gone; of a new disk, which has yet
+/// to hear which are gone, also what rests on a node that it has not met.
 fn check_sources(node: &NodeView, sources: &[NodeRef]) -> Result<(), Refused> {
     for source in sources {
         match node.incarnations[source.node.index()] {
@@ -431,7 +427,8 @@ fn check_sources(node: &NodeView, sources: &[NodeRef]) -> Result<(), Refused> {
                     incarnation: known,
                 }));
             }
-            _ => {}
+            None if node.rejoining => return Err(Refused::Rejoining),
+            Some(_) | None => {}
         }
     }
     Ok(())
