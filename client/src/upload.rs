@@ -175,8 +175,7 @@ pub(crate) async fn send_small(
             for (upload, chunks) in &uploads {
                 let to = from + chunks.len() as usize;
                 let stat = stats.get(upload.path.as_str()).copied();
-                let answered = (answer.results.get(from..to), stat, answer.node.as_ref());
-                results.push(read_answer(&node, answered));
+                results.push(read_answer(&node, &answer, answer.results.get(from..to), stat));
                 upload.sent(&node, upload.payload(*chunks));
                 from = to;
             }
@@ -336,17 +335,15 @@ fn read_only_answer(
     answer: &pb::PutChunkResponse,
 ) -> Result<Prepared, NodeError> {
     let stat = answer.stats.iter().find(|stat| stat.path == upload.path.as_str());
-    read_answer(node, (answer.results.get(..), stat, answer.node.as_ref()))
+    read_answer(node, answer, answer.results.get(..), stat)
 }
 
-/// What an answer says of one upload: the results of its chunks, the state of its path, and who
-/// says so.
-type Answered<'a> =
-    (Option<&'a [pb::ChunkResult]>, Option<&'a pb::PathStat>, Option<&'a pb::NodeIdentity>);
-
+/// What an answer says of one upload, whose chunks and path have these places in it.
 fn read_answer(
     node: &Node,
-    (results, stat, identity): Answered<'_>,
+    answer: &pb::PutChunkResponse,
+    results: Option<&[pb::ChunkResult]>,
+    stat: Option<&pb::PathStat>,
 ) -> Result<Prepared, NodeError> {
     let nonsense = |why: &str| node.error(Cause::Nonsense(why.to_owned()));
     let results = results.ok_or_else(|| nonsense("results are missing"))?;
@@ -357,7 +354,8 @@ fn read_answer(
         }));
     }
     let stat = stat.ok_or_else(|| nonsense("the state of the path is missing"))?;
-    let identity = convert::identity(identity).map_err(|error| nonsense(&error.to_string()))?;
+    let identity =
+        convert::identity(answer.node.as_ref()).map_err(|error| nonsense(&error.to_string()))?;
     if identity.rejoining {
         return Err(node.error(Cause::Rejoining));
     }
