@@ -193,8 +193,12 @@ impl Putting {
     /// Where a chunk that may come goes.
     fn target(&mut self, header: Header, first_block: u64) -> Result<Target, NodeError> {
         let length = header.sum().length;
-        // What goes on has had its room since it was begun.
-        self.check_room(if first_block > 0 { 0 } else { length })?;
+        match first_block {
+            _ if length <= INLINE_BYTES => self.check_small_room(length)?,
+            0 => self.node.check_room(length)?,
+            // What goes on has had its room since it was begun.
+            _ => self.node.check_room(0)?,
+        }
         let node = &self.node;
         let target = if length <= INLINE_BYTES {
             let check = BlockCheck::new(header.sum());
@@ -214,20 +218,20 @@ impl Putting {
         Ok(target)
     }
 
-    /// Whether the disk has room for a chunk. For small ones it is asked once in a while, for as many
-    /// as go into one transaction; where it has not as much, for each of them.
-    fn check_room(&mut self, length: u64) -> Result<(), NodeError> {
-        if length > INLINE_BYTES {
-            return self.node.check_room(length);
+    /// Whether the disk has room for a small chunk. It is asked for as many as go into one transaction;
+    /// where it has not as much, for each of them.
+    fn check_small_room(&mut self, length: u64) -> Result<(), NodeError> {
+        // An empty one takes a row, too.
+        let taken = length.max(1);
+        if self.room_seen < taken {
+            self.room_seen = if self.node.check_room(MAX_GATHERED_BYTES).is_ok() {
+                MAX_GATHERED_BYTES
+            } else {
+                self.node.check_room(length)?;
+                taken
+            };
         }
-        if self.room_seen < length.max(1) {
-            self.room_seen = MAX_GATHERED_BYTES;
-            if self.node.check_room(MAX_GATHERED_BYTES).is_err() {
-                self.room_seen = 0;
-                return self.node.check_room(length);
-            }
-        }
-        self.room_seen -= length.max(1);
+        self.room_seen -= taken;
         Ok(())
     }
 
