@@ -276,6 +276,16 @@ pub enum Error {
         /// Its length in bytes.
         size: u64,
     },
+    /// The file is longer than the caller takes. Nothing of it was fetched.
+    #[error("{path} has {size} bytes, more than the {limit} that are taken into memory")]
+    TooLarge {
+        /// Which file.
+        path: FilePath,
+        /// Its length in bytes.
+        size: u64,
+        /// The limit in bytes.
+        limit: u64,
+    },
     /// The file cannot be described: too large, or its metadata is refused.
     #[error("{path} put failed: {source}")]
     Manifest {

@@ -23,7 +23,8 @@ use crate::connect::Notice;
 use crate::error::{Error, Operation};
 use crate::look::Look;
 use crate::nodes::Nodes;
-use crate::sink::{PartFile, Sink, StreamSink, WrongDigest};
+use crate::pairs::{Pair, Turn};
+use crate::sink::{Memory, PartFile, Sink, StreamSink, WrongDigest};
 use crate::transfer::Transfer;
 use crate::upload::{Progress, Traffic};
 use crate::whole::Whole;
@@ -33,21 +34,6 @@ pub(crate) use part::get_range;
 /// How long a decided GET waits for nodes that have not answered, so that four nodes share the
 /// work; after that the others do theirs.
 const LINGER: Duration = Duration::from_millis(500);
-
-/// Two opposite nodes, which hold a whole copy together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pair {
-    /// Nodes 1 and 3.
-    Odd,
-    /// Nodes 2 and 4.
-    Even,
-}
-
-impl Pair {
-    fn contains(self, id: NodeId) -> bool {
-        id.index().is_multiple_of(2) == (self == Self::Odd)
-    }
-}
 
 /// What a GET may be told.
 #[derive(Clone, Default)]
@@ -88,6 +74,7 @@ pub struct GetReport {
 /// Where a GET writes.
 pub(crate) enum Output<'a> {
     File(&'a Path),
+    Memory(&'a Memory),
     Stream(Box<dyn std::io::Write + Send>),
 }
 
@@ -124,15 +111,27 @@ async fn run(
     if let (Some(progress), Some(manifest)) = (&read.options.progress, version.manifest()) {
         progress.start(manifest.size());
     }
+    let size = version.manifest().map_or(0, Manifest::size);
+    if let Output::Memory(memory) = output
+        && size > memory.limit()
+    {
+        return Err(Error::TooLarge { path: read.path, size, limit: memory.limit() });
+    }
     let here = read.gather(&mut look, &version).await;
     // Nothing local is touched before the file is known to exist.
-    let size = version.manifest().map_or(0, Manifest::size);
     let come: u64 = here.iter().map(|(_, data)| data.len() as u64).sum();
     let sink = place.insert(match output {
         Output::File(target) if come == size => {
             return read.write_whole(target, here, &version, unconfirmed).await;
         }
         Output::File(target) => Sink::File(PartFile::create(target, size)?),
+        Output::Memory(memory) if come == size && !read.options.verify => {
+            memory.hold(here.iter().map(|(_, data)| data));
+            return read.all_came(&version, unconfirmed);
+        }
+        Output::Memory(memory) => {
+            Sink::Stream(StreamSink::new(Box::new(memory.clone()), read.options.verify))
+        }
         Output::Stream(stream) => Sink::Stream(StreamSink::new(stream, read.options.verify)),
     });
     let mut decided = (version, unconfirmed);
@@ -159,6 +158,7 @@ struct Get {
     path: FilePath,
     options: GetOptions,
     traffic: Arc<Traffic>,
+    turn: Turn,
     rounds: u32,
     resumed: u64,
     started: Instant,
@@ -166,8 +166,9 @@ struct Get {
 
 impl Get {
     fn start(nodes: &Arc<Nodes>, path: FilePath, options: GetOptions) -> Self {
-        let (nodes, traffic) = (nodes.clone(), Arc::default());
-        Self { nodes, path, options, traffic, rounds: 0, resumed: 0, started: Instant::now() }
+        let (nodes, traffic, turn) = (nodes.clone(), Arc::default(), nodes.turns().take());
+        let started = Instant::now();
+        Self { nodes, path, options, traffic, turn, rounds: 0, resumed: 0, started }
     }
 
     fn report(&self, tag: Tag, manifest: &Manifest, unconfirmed: bool) -> GetReport {
@@ -192,13 +193,15 @@ impl Get {
 
     /// Finds out which version counts.
     async fn decide(&mut self) -> Result<(Look, Version, bool), Error> {
-        let selection = NodeId::ALL.map(|id| match self.options.pair {
+        // In a second attempt nobody is held back.
+        let first = self.turn.pair.take().filter(|_| self.options.pair.is_none());
+        let selection = NodeId::ALL.map(|id| match first.or(self.options.pair) {
             None => Selection::FirstHome,
             Some(pair) if pair.contains(id) => Selection::BothHomes,
             Some(_) => Selection::Unspecified,
         });
         let (nodes, traffic) = (self.nodes.clone(), self.traffic.clone());
-        let mut look = Look::start(nodes, self.path.clone(), selection, traffic);
+        let mut look = Look::start(nodes, self.path.clone(), selection, first, traffic);
         let outcome = look.decide().await;
         self.rounds += look.rounds;
         let path = self.path.clone();
@@ -248,8 +251,11 @@ impl Get {
     /// Waits for the answers that are worth it; what has come with them.
     async fn gather(&self, look: &mut Look, version: &Version) -> Here {
         let used = |id: NodeId| self.options.pair.is_none_or(|pair| pair.contains(id));
-        look.linger(LINGER, used).await;
-        look.await_chunks(version, used).await;
+        if !look.has_come(version) {
+            look.ask_others();
+            look.linger(LINGER, used).await;
+            look.await_chunks(version, used).await;
+        }
         let here = look.take_chunks(version.upload);
         // For what came with the answers.
         self.nodes.get(NodeId::ALL[0]).node().take(0).await;
@@ -275,6 +281,14 @@ impl Get {
         };
         let written = self.nodes.write(file).await?;
         self.right(manifest, written)?;
+        self.all_came(version, unconfirmed)
+    }
+
+    /// All of it has come and is where it belongs.
+    fn all_came(&self, version: &Version, unconfirmed: bool) -> Result<GetReport, Error> {
+        let Some(manifest) = version.manifest() else {
+            return Err(Error::NotFound { path: self.path.clone(), unconfirmed });
+        };
         if let Some(progress) = &self.options.progress {
             progress.advance(manifest.size());
         }

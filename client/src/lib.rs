@@ -52,6 +52,8 @@ mod upload;
 
 mod ask;
 
+mod pairs;
+
 mod nodes;
 
 mod put;
@@ -113,9 +115,10 @@ pub use dfs_proto::protocol::health::{Health, readable_without};
 pub use dfs_proto::protocol::listing::Listed;
 pub use error::{Cause, Error, NodeError, Operation};
 pub use folders::{FolderLister, Item};
-pub use get::{GetOptions, GetReport, Pair};
+pub use get::{GetOptions, GetReport};
 pub use info::{Limited, NodeInfo, Usage};
 pub use list::{Lister, PathState};
+pub use pairs::Pair;
 pub use put::{PutOptions, PutReport};
 pub use range::{ByteRange, RangeError};
 pub use repair::{
@@ -129,6 +132,7 @@ pub use verify::{Condition, CopyFault, Fault, Verified, VerifyOptions, VerifyRep
 use get::Output;
 use nodes::Nodes;
 use put::Input;
+use sink::Memory;
 
 /// How long [`Client::close`] waits for what goes on behind.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
@@ -227,6 +231,19 @@ impl Client {
         options: GetOptions,
     ) -> Result<GetReport, Error> {
         trace::operation(get::get(&self.nodes, path, Output::File(local), options)).await
+    }
+
+    /// Reads `path` into memory: a file of at most `limit` bytes, [`Error::TooLarge`] otherwise.
+    pub async fn get_bytes(
+        &self,
+        path: FilePath,
+        limit: u64,
+        options: GetOptions,
+    ) -> Result<(Bytes, GetReport), Error> {
+        let memory = Memory::new(limit);
+        let get = get::get(&self.nodes, path, Output::Memory(&memory), options);
+        let report = trace::operation(get).await?;
+        Ok((memory.take(), report))
     }
 
     /// Reads `path` into a stream, in order. After an error some of it may have been written.

@@ -12,15 +12,17 @@ use dfs_proto::protocol::read::{Effect, Event, Outcome, Read};
 use dfs_proto::wire::pb;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::ask::{Ask, Inbound};
 use crate::error::NodeError;
 use crate::nodes::Nodes;
+use crate::pairs::{PATIENCE, Pair};
 use crate::trace::carried;
 use crate::upload::Traffic;
 
-type Open = BoxFuture<'static, (Event, Option<NodeError>, Option<(NodeId, Inbound)>)>;
+type Answered = (Event, Option<NodeError>, Option<(NodeId, Inbound)>);
+type Open = BoxFuture<'static, Answered>;
 
 /// One path being looked up.
 pub(crate) struct Look {
@@ -29,6 +31,8 @@ pub(crate) struct Look {
     selection: PerNode<pb::Selection>,
     traffic: Arc<Traffic>,
     machine: Read,
+    /// Nodes that are asked only if the others do not do.
+    held_back: Vec<NodeId>,
     open: FuturesUnordered<Open>,
     inbound: PerNode<Inbound>,
     errors: Vec<NodeError>,
@@ -38,20 +42,24 @@ pub(crate) struct Look {
 }
 
 impl Look {
-    /// Asks all four nodes; `selection` says which data each shall send at once.
+    /// Asks all four nodes, or those of the pair `first`, and the others if that is not enough;
+    /// `selection` says which data each shall send at once.
     pub(crate) fn start(
         nodes: Arc<Nodes>,
         path: FilePath,
         selection: PerNode<pb::Selection>,
+        first: Option<Pair>,
         traffic: Arc<Traffic>,
     ) -> Self {
         let (machine, effects) = Read::start();
+        let held_back = |id: &NodeId| first.is_some_and(|pair| !pair.contains(*id));
         let mut look = Self {
             nodes,
             path,
             selection,
             traffic,
             machine,
+            held_back: NodeId::ALL.into_iter().filter(held_back).collect(),
             open: FuturesUnordered::new(),
             inbound: Default::default(),
             errors: Vec::new(),
@@ -107,22 +115,59 @@ impl Look {
 
     /// Handles one answer: `None` when none is open, `Some(Some(_))` at the decision.
     async fn step(&mut self) -> Option<Option<Outcome>> {
-        let (event, error, inbound) = self.open.next().await?;
+        let (event, error, inbound) = self.next().await?;
+        if matches!(event, Event::Failed(_)) {
+            self.ask_others_for_failure();
+        }
         self.errors.extend(error);
         if let Some((id, inbound)) = inbound {
             self.inbound[id.index()] = inbound;
         }
         let effects = self.machine.on(event, self.started.elapsed());
-        Some(self.apply(effects))
+        let outcome = self.apply(effects);
+        if outcome.is_none() && self.open.is_empty() {
+            self.ask_others();
+        }
+        Some(outcome)
+    }
+
+    /// The next answer.
+    async fn next(&mut self) -> Option<Answered> {
+        if !self.held_back.is_empty() {
+            match timeout_at(self.started + PATIENCE, self.open.next()).await {
+                Ok(answered) => return answered,
+                Err(_) => self.ask_others_for_failure(),
+            }
+        }
+        self.open.next().await
+    }
+
+    fn ask_others_for_failure(&mut self) {
+        if !self.held_back.is_empty() {
+            self.nodes.turns().failed();
+            self.ask_others();
+        }
+    }
+
+    /// Asks the nodes that were held back, for their records alone: of the data two have sent
+    /// what they hold already.
+    pub(crate) fn ask_others(&mut self) {
+        let others = std::mem::take(&mut self.held_back);
+        self.rounds += u32::from(!others.is_empty());
+        for id in others {
+            let asked = self.ask(id);
+            self.open.push(asked);
+        }
     }
 
     fn apply(&mut self, effects: Vec<Effect>) -> Option<Outcome> {
-        let mut outcome = None;
+        let (mut outcome, mut wrote_back) = (None, false);
         for effect in effects {
             match effect {
+                Effect::Ask(id) if self.held_back.contains(&id) => {}
                 Effect::Ask(id) => self.open.push(self.ask(id)),
                 Effect::WriteBack { to, version, source } => {
-                    self.rounds = 2;
+                    wrote_back = true;
                     let (member, path) = (self.nodes.get(to).clone(), self.path.clone());
                     self.open.push(Box::pin(async move {
                         let (answer, error) = member.commit(&path, &version, true, &[source]).await;
@@ -138,6 +183,7 @@ impl Look {
                 Effect::Finish(end) => outcome = Some(end),
             }
         }
+        self.rounds += u32::from(wrote_back);
         outcome
     }
 
@@ -157,6 +203,18 @@ impl Look {
     /// What each node said it holds of `version`; `None` where it did not answer.
     pub(crate) fn have(&self, version: &Version) -> PerNode<Option<ChunkSet>> {
         self.machine.have(version)
+    }
+
+    /// Whether all of `version` has come with the first answers.
+    pub(crate) fn has_come(&self, version: &Version) -> bool {
+        let come = |chunk: ChunkId| {
+            let same = self.inbound.iter().filter(|inbound| inbound.upload == Some(version.upload));
+            same.flat_map(|inbound| &inbound.chunks).any(|(come, _)| *come == chunk)
+        };
+        let empty = |chunk: ChunkId| {
+            version.manifest().is_some_and(|manifest| manifest.chunk(chunk).length == 0)
+        };
+        ChunkId::ALL.into_iter().all(|chunk| come(chunk) || empty(chunk))
     }
 
     /// Takes the chunks of `upload` that have come already.

@@ -24,6 +24,7 @@ use crate::config::Config;
 use crate::connect::{CONNECT_LIMIT, Credentials, Node, Notice, Notify};
 use crate::error::{Cause, Error, NodeError};
 use crate::lane::{Caller, Lane};
+use crate::pairs::Turns;
 use crate::upload::{self, Upload};
 use crate::whole::{self, Whole, Written};
 
@@ -251,6 +252,7 @@ pub(crate) struct Nodes {
     /// Taken by each PUT of a large file, which keeps some blocks per node in memory.
     large: Semaphore,
     scans: Semaphore,
+    turns: Arc<Turns>,
     notify: Notify,
     cluster: ClusterName,
     user: UserName,
@@ -278,7 +280,8 @@ impl Nodes {
         let large = Semaphore::new(large);
         let files = Lane::start_each(whole::BATCH, |_| 1, whole::write);
         let (scans, background) = (Semaphore::new(SCANS_AT_ONCE), TaskTracker::new());
-        Self { members, files, large, scans, notify, cluster, user, background }
+        let turns = Arc::new(Turns::new());
+        Self { members, files, large, scans, turns, notify, cluster, user, background }
     }
 
     /// Writes a file that has come as a whole.
@@ -300,6 +303,11 @@ impl Nodes {
     /// Waits for a turn to read a file for its sums.
     pub(crate) async fn scan_turn(&self) -> Option<SemaphorePermit<'_>> {
         self.scans.acquire().await.ok()
+    }
+
+    /// Which pair of nodes a GET asks first.
+    pub(crate) fn turns(&self) -> &Arc<Turns> {
+        &self.turns
     }
 
     /// Whose files they are, and of which cluster.

@@ -1,5 +1,6 @@
 //! Where the bytes of a GET go: into a file, in any order, or out on a stream, in order.
 
+mod memory;
 mod stream;
 
 use std::fs::File;
@@ -19,6 +20,7 @@ use tokio::sync::Semaphore;
 use crate::error::Error;
 use crate::partial::{Partial, Prefix};
 use crate::swap;
+pub(crate) use memory::Memory;
 pub(crate) use stream::StreamSink;
 
 /// What has come of a file longer than this outlives the program, in bytes; a shorter one is

@@ -1,9 +1,11 @@
 //! Speaks to a node directly, as any program could that has `dfs.proto` and a password.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut};
+use dfs_client::{Client, Config, Credentials};
 use dfs_proto::wire::pb::dfs_service_client::DfsServiceClient;
 use dfs_proto::wire::{MAX_MESSAGE_BYTES, pb};
 use tonic::client::Grpc;
@@ -23,6 +25,15 @@ pub fn block_on<T>(work: impl Future<Output = T>) -> T {
         .build()
         .expect("a runtime")
         .block_on(work)
+}
+
+/// A client with this configuration, logged in.
+pub async fn client(config: &Path) -> Client {
+    let config = Config::load(config).expect("a configuration");
+    let password = config.password_file.as_deref().expect("a password file");
+    let password = Config::read_password(password).expect("a password");
+    let user = config.user.clone().expect("a user");
+    Client::connect(&config, Credentials::new(user, password)).await.expect("a client")
 }
 
 /// A logged-in connection to one node.

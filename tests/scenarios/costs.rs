@@ -239,9 +239,10 @@ fn a_thousand_small_files_share_calls_and_syncs() {
         // written together are followed by others that are asked for together.
         calls: 4 * (2 + 64),
         syncs: 0,
-        sent: 256 * KIB,
-        // The content, and from each node the record of each file.
-        received: 3 * MIB,
+        // Each file is asked of two nodes, which hold all of it.
+        sent: 80 * KIB,
+        // The listing, the content, and from two nodes the record of each file.
+        received: 2 * MIB,
         written: 0,
     });
 }

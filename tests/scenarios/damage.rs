@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use dfs_client::{FilePath, GetOptions};
+use harness::api::{block_on, client};
 use harness::cluster::{NODES, USER};
 use harness::content::{files, noise};
 use harness::process::Process;
@@ -70,6 +72,31 @@ fn a_damaged_chunk_is_noticed_and_taken_from_the_other_node() {
         });
         assert!(cluster.get("file") == content, "{what}");
     }
+}
+
+#[test]
+fn many_gets_at_once_take_what_is_damaged_from_the_other_node() {
+    const SIZE: usize = 400_000;
+    let cluster = cluster();
+    let contents: Vec<_> = (0..16).map(|file| noise(file, SIZE)).collect();
+    for (file, content) in contents.iter().enumerate() {
+        cluster.file(&format!("damaged/{file}"), content);
+    }
+    cluster.ctl(["put", "-r", "damaged"]).ok();
+    chunks(&cluster, 2).iter().for_each(|file| flip_a_byte(file));
+    block_on(async {
+        let client = &client(&cluster.client_config()).await;
+        let gets = contents.iter().enumerate().map(|(file, content)| async move {
+            let path = FilePath::new(format!("damaged/{file}")).expect("a path");
+            let got = client.get_bytes(path, SIZE as u64, GetOptions::default()).await;
+            let (bytes, report) = got.unwrap_or_else(|error| panic!("{error}"));
+            assert!(bytes == *content, "file {file}");
+            report
+        });
+        let reports = futures_util::future::join_all(gets).await;
+        let again = reports.iter().filter(|got| got.rounds > 1).count();
+        assert!(again > 0, "some met a bad copy");
+    });
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! Every test has a cluster of its own and may run beside any other. In reading order: what a
 //! put leaves on the nodes and what a get brings back ([`placement`], [`contents`], [`names`],
-//! [`folders`], [`listing`], [`traffic`]), nodes that are gone or come back ([`outages`],
+//! [`folders`], [`listing`], [`traffic`], [`turns`]), nodes that are gone or come back ([`outages`],
 //! [`losses`], [`removal`], [`restarts`]), disks that fail ([`damage`], [`verification`]), files that
 //! become whole again ([`healing`]), disks that are replaced ([`rejoining`]) or
 //! only read ([`recovery`]), nodes that neither
@@ -25,6 +25,8 @@ mod folders;
 mod listing;
 
 mod traffic;
+
+mod turns;
 
 mod outages;
 

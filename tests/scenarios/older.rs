@@ -4,13 +4,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use dfs_client::{Client, Config, Credentials, FilePath, GetOptions};
+use dfs_client::{FilePath, GetOptions};
 use dfs_proto::wire::pb;
 use dfs_proto::wire::pb::dfs_service_client::DfsServiceClient;
 use dfs_proto::wire::pb::dfs_service_server::{DfsService, DfsServiceServer};
 use dfs_proto::wire::pb::get_chunks_request::Source;
 use dfs_proto::wire::status::Reason;
-use harness::api::{block_on, connect};
+use harness::api::{block_on, client, connect};
 use harness::content::noise;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -120,13 +120,7 @@ fn an_older_node_is_asked_for_one_path_at_a_time() {
         let [one, two, three, four] = cluster.addresses();
         let nodes = [older(one).await, older(two).await, older(three).await, older(four).await];
         let addresses = nodes.each_ref().map(|(address, _)| *address);
-        let config = Config::load(&cluster.client_config_with("older.yaml", addresses));
-        let config = config.expect("a configuration");
-        let password = config.password_file.as_deref().expect("a password file");
-        let password = Config::read_password(password).expect("a password");
-        let user = config.user.clone().expect("a user");
-        let client = Client::connect(&config, Credentials::new(user, password)).await;
-        let client = client.expect("a client");
+        let client = client(&cluster.client_config_with("older.yaml", addresses)).await;
         let mut gets = tokio::task::JoinSet::new();
         for number in 0..FILES {
             let (client, local) = (client.clone(), cluster.work_dir().join(format!("{number}")));
@@ -144,7 +138,9 @@ fn an_older_node_is_asked_for_one_path_at_a_time() {
         }
         for (_, asked) in &nodes {
             assert_eq!(asked.several_paths.load(Ordering::Relaxed), 1, "it says so once");
-            assert_eq!(asked.one_path.load(Ordering::Relaxed), FILES);
         }
+        let one_path = nodes.iter().map(|(_, asked)| asked.one_path.load(Ordering::Relaxed));
+        let one_path: usize = one_path.sum();
+        assert!((2 * FILES..=4 * FILES).contains(&one_path), "{one_path}: two nodes, or all four");
     });
 }

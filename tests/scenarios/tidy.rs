@@ -144,7 +144,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
             &["put", "get", "list", "remove", "info", "repair"],
             &["look", "transfer"],
             &["nodes"],
-            &["ask", "whole"],
+            &["ask", "whole", "pairs"],
             &["upload", "lane"],
             &["connect", "source", "sink"],
             &["partial", "note", "tokens"],

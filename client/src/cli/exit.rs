@@ -56,6 +56,7 @@ impl From<&Error> for Exit {
             | Error::Changed { .. }
             | Error::Replaced { .. }
             | Error::Range { .. }
+            | Error::TooLarge { .. }
             | Error::Manifest { .. }
             | Error::Local { .. } => Self::Other,
         }

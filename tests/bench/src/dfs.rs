@@ -1,7 +1,6 @@
 //! Four nodes of dfs, as `dfsd dev` sets them up, and its two clients: the library for many small
 //! files, dfsctl for large ones and folders.
 
-use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,6 +15,9 @@ use crate::server::{self, Server};
 
 /// The admin ports of a development cluster are this far above the others.
 const ADMIN_OFFSET: u16 = 1000;
+
+/// No file that is read into memory is longer.
+const LARGEST_BYTES: u64 = 1 << 20;
 
 /// Four nodes.
 pub(crate) struct Dfs {
@@ -114,8 +116,8 @@ pub(crate) async fn put(client: &Client, name: &str, body: Bytes) -> Result<(), 
 
 pub(crate) async fn get(client: &Client, name: &str) -> Result<u64, Error> {
     let path = FilePath::new(name).map_err(said)?;
-    let read = client.get_stream(path, Box::new(Nowhere), GetOptions::default()).await;
-    Ok(read.map_err(said)?.manifest.size())
+    let read = client.get_bytes(path, LARGEST_BYTES, GetOptions::default()).await;
+    Ok(read.map_err(said)?.0.len() as u64)
 }
 
 pub(crate) async fn get_to(client: &Client, name: &str, local: &Path) -> Result<(), Error> {
@@ -130,17 +132,4 @@ pub(crate) async fn remove(client: &Client, name: &str) -> Result<(), Error> {
 
 fn said(error: impl std::fmt::Display) -> Error {
     Error::refused("dfs", error)
-}
-
-/// Where a file goes that is only read.
-struct Nowhere;
-
-impl Write for Nowhere {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }

@@ -1,0 +1,135 @@
+//! The two pairs of opposite nodes, each of which holds a whole copy, and the turns that GETs take
+//! between them.
+//!
+//! A GET alone asks all four nodes and lets no slow one delay it. Of many at the same time that is
+//! twice the messages they need: each asks the nodes of one pair, in turn, and the other two only
+//! where those do not decide it, fail or keep it waiting.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use dfs_proto::placement::NodeId;
+use tokio::time::Instant;
+
+/// From so many GETs at the same time on, each asks one pair first.
+const MANY: usize = 8;
+
+/// How long a pair may keep a GET waiting before it asks the other one as well. Longer than an
+/// answer takes that needs the disk.
+pub(crate) const PATIENCE: Duration = Duration::from_millis(25);
+
+/// How long GETs ask all four nodes after a pair failed one of them, so that a node that is slow
+/// or gone delays few.
+const CAUTION: Duration = Duration::from_secs(1);
+
+/// Two opposite nodes, which hold a whole copy together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pair {
+    /// Nodes 1 and 3.
+    Odd,
+    /// Nodes 2 and 4.
+    Even,
+}
+
+impl Pair {
+    pub(crate) fn contains(self, id: NodeId) -> bool {
+        id.index().is_multiple_of(2) == (self == Self::Odd)
+    }
+}
+
+/// Whose turn it is.
+pub(crate) struct Turns {
+    under_way: AtomicUsize,
+    taken: AtomicUsize,
+    began: Instant,
+    /// Milliseconds after `began`.
+    cautious_until: AtomicU64,
+}
+
+impl Turns {
+    pub(crate) fn new() -> Self {
+        Self {
+            under_way: AtomicUsize::new(0),
+            taken: AtomicUsize::new(0),
+            began: Instant::now(),
+            cautious_until: AtomicU64::new(0),
+        }
+    }
+
+    /// Begins a GET.
+    pub(crate) fn take(self: &Arc<Self>) -> Turn {
+        let others = self.under_way.fetch_add(1, Ordering::Relaxed);
+        let many = others + 1 >= MANY;
+        let cautious = self.now() < self.cautious_until.load(Ordering::Relaxed);
+        let pair = (many && !cautious).then(|| self.next());
+        Turn { turns: self.clone(), pair }
+    }
+
+    fn next(&self) -> Pair {
+        if self.taken.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
+            Pair::Odd
+        } else {
+            Pair::Even
+        }
+    }
+
+    /// A pair has failed a GET, or kept it waiting.
+    pub(crate) fn failed(&self) {
+        let until = self.now().saturating_add(milliseconds(CAUTION));
+        self.cautious_until.fetch_max(until, Ordering::Relaxed);
+    }
+
+    fn now(&self) -> u64 {
+        milliseconds(self.began.elapsed())
+    }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A GET under way, until it is dropped.
+pub(crate) struct Turn {
+    turns: Arc<Turns>,
+    /// Whom it asks first; `None`: all.
+    pub(crate) pair: Option<Pair>,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.turns.under_way.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pairs(turns: &[Turn]) -> Vec<Option<Pair>> {
+        turns.iter().map(|turn| turn.pair).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn few_gets_ask_all_and_many_take_turns() {
+        let turns = Arc::new(Turns::new());
+        let few: Vec<Turn> = (1..MANY).map(|_| turns.take()).collect();
+        assert_eq!(pairs(&few), vec![None; MANY - 1]);
+        let more: Vec<Turn> = (0..4).map(|_| turns.take()).collect();
+        let (odd, even) = (Some(Pair::Odd), Some(Pair::Even));
+        assert_eq!(pairs(&more), [odd, even, odd, even]);
+        drop(few);
+        assert_eq!(turns.take().pair, None, "the first ones have ended");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_failure_all_ask_four_nodes_for_a_while() {
+        let turns = Arc::new(Turns::new());
+        let _few: Vec<Turn> = (1..MANY).map(|_| turns.take()).collect();
+        assert!(turns.take().pair.is_some());
+        turns.failed();
+        assert_eq!(turns.take().pair, None);
+        tokio::time::advance(CAUTION).await;
+        assert!(turns.take().pair.is_some());
+    }
+}
