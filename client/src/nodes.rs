@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use dfs_proto::chunk::ChunkSet;
-use dfs_proto::manifest::Version;
+use dfs_proto::manifest::{UploadId, Version};
 use dfs_proto::name::{ClusterName, FilePath, UserName};
 use dfs_proto::placement::{NodeId, PerNode};
 use dfs_proto::protocol::NodeRef;
@@ -25,6 +25,7 @@ use crate::connect::{CONNECT_LIMIT, Credentials, Node, Notice, Notify};
 use crate::error::{Cause, Error, NodeError};
 use crate::lane::{Caller, Lane};
 use crate::pairs::Turns;
+use crate::random::UploadIds;
 use crate::upload::{self, Upload};
 use crate::whole::{self, Whole, Written};
 
@@ -157,7 +158,7 @@ impl Member {
     }
 
     /// Fences an upload that was never committed and drops its data. Best effort.
-    pub(crate) async fn discard(&self, path: &FilePath, upload: dfs_proto::manifest::UploadId) {
+    pub(crate) async fn discard(&self, path: &FilePath, upload: UploadId) {
         let upload =
             pb::UploadRef { path: path.as_str().to_owned(), upload_id: upload.bytes().to_vec() };
         let fence = pb::FenceRequest { uploads: vec![upload.clone()] };
@@ -253,6 +254,7 @@ pub(crate) struct Nodes {
     large: Semaphore,
     scans: Semaphore,
     turns: Arc<Turns>,
+    uploads: UploadIds,
     notify: Notify,
     cluster: ClusterName,
     user: UserName,
@@ -280,8 +282,8 @@ impl Nodes {
         let large = Semaphore::new(large);
         let files = Lane::start_each(whole::BATCH, |_| 1, whole::write);
         let (scans, background) = (Semaphore::new(SCANS_AT_ONCE), TaskTracker::new());
-        let turns = Arc::new(Turns::new());
-        Self { members, files, large, scans, turns, notify, cluster, user, background }
+        let (turns, uploads) = (Arc::new(Turns::new()), UploadIds::new());
+        Self { members, files, large, scans, turns, uploads, notify, cluster, user, background }
     }
 
     /// Writes a file that has come as a whole.
@@ -308,6 +310,11 @@ impl Nodes {
     /// Which pair of nodes a GET asks first.
     pub(crate) fn turns(&self) -> &Arc<Turns> {
         &self.turns
+    }
+
+    /// The id of another upload.
+    pub(crate) fn next_upload(&self) -> UploadId {
+        self.uploads.next()
     }
 
     /// Whose files they are, and of which cluster.

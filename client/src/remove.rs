@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use dfs_proto::manifest::UploadId;
 use dfs_proto::name::FilePath;
 use dfs_proto::protocol::read;
 use dfs_proto::protocol::remove::{Effect, Event, Outcome, Remove};
@@ -21,7 +20,7 @@ pub(crate) async fn remove(
     path: FilePath,
     cancel: &CancellationToken,
 ) -> Result<(), Error> {
-    let (machine, effects) = Remove::start(UploadId::new(random()), random());
+    let (machine, effects) = Remove::start(nodes.next_upload(), random());
     let mut run = Run {
         nodes: nodes.clone(),
         path,
