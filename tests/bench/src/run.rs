@@ -451,10 +451,21 @@ fn discard(path: &Path) -> Result<(), Error> {
     }
 }
 
+/// Makes way for another folder of this name. The old one goes with all the others at the end: ext4
+/// without a journal looks past every file that was removed in the last half minute before it makes
+/// a new one.
+fn set_aside(folder: &Path) -> Result<(), Error> {
+    let free = (0..).map(|n| folder.with_extension(format!("old{n}"))).find(|path| !path.exists());
+    match free.filter(|_| folder.exists()) {
+        Some(free) => fs::rename(folder, &free).map_err(Error::file("rename", folder)),
+        None => Ok(()),
+    }
+}
+
 /// A fresh folder to read into; for clients that write the files themselves, with the folders
 /// in it.
 fn make_folders(copy: &Path, target: Target, files: u64) -> Result<(), Error> {
-    discard(copy)?;
+    set_aside(copy)?;
     if target == Target::Dfs {
         return Ok(());
     }
