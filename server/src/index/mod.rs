@@ -49,9 +49,10 @@ const MEMTABLE_BYTES: u64 = 4 << 20;
 const CACHE_BYTES: u64 = 16 << 20;
 /// Journals on disk; the least that the database takes is 64 MiB.
 const JOURNAL_BYTES: u64 = 128 << 20;
-/// Threads that write memory out and merge tables. The database keeps one of them from merging: with
-/// two it hands itself the same order over and over, and takes a whole core, while the other merges.
-const WORKERS: usize = 3;
+/// Threads that write memory out and merge tables. With more than one the database keeps one of them
+/// from merging, which hands itself the same order over and over, and takes a core, while the others
+/// merge. One keeps up with whatever the writer gives it.
+const WORKERS: usize = 1;
 /// Values of chunks above this many bytes are kept out of the sorted tables, so that merging
 /// those does not copy file data around.
 const SEPARATED_BYTES: u32 = 1024;
