@@ -241,8 +241,18 @@ impl Client {
         options: GetOptions,
     ) -> Result<(Bytes, GetReport), Error> {
         let memory = Memory::new(limit);
-        let get = get::get(&self.nodes, path, Output::Memory(&memory), options);
-        let report = trace::operation(get).await?;
+        let get = || get::get(&self.nodes, path.clone(), Output::Memory(&memory), options.clone());
+        let get_once_more_if_replaced = async {
+            match get().await {
+                // Nobody has seen what came of it.
+                Err(Error::Replaced { .. }) => {
+                    memory.take();
+                    get().await
+                }
+                done => done,
+            }
+        };
+        let report = trace::operation(get_once_more_if_replaced).await?;
         Ok((memory.take(), report))
     }
 

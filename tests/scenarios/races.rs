@@ -1,7 +1,14 @@
 //! Two clients at one path: one of them wins, whole.
 
-use harness::cluster::NODES;
-use harness::content::with_x;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use dfs_client::{Error, FilePath, GetOptions, Progress};
+use harness::api::{block_on, client};
+use harness::cluster::{NODES, USER};
+use harness::content::{files, noise, with_x};
+use harness::{Cluster, wait};
 use serde_json::json;
 
 use crate::cluster;
@@ -83,5 +90,58 @@ fn a_get_during_overwrites_returns_one_version_whole() {
             let fetched = cluster.get("path");
             assert!(versions.contains(&fetched), "a mixture");
         }
+    });
+}
+
+/// Does something once, in the middle of a file's first chunk.
+struct Meanwhile {
+    to_come: AtomicU64,
+    work: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl Progress for Meanwhile {
+    fn advance(&self, bytes: u64) {
+        let before = self.to_come.fetch_sub(bytes, Ordering::Relaxed);
+        if before <= bytes {
+            self.to_come.store(u64::MAX, Ordering::Relaxed);
+            let work = self.work.lock().unwrap_or_else(PoisonError::into_inner).take();
+            work.into_iter().for_each(|work| work());
+        }
+    }
+}
+
+/// Has `file` replaced by this content while it is read, and what it was forgotten by all nodes.
+fn replacing(cluster: &Arc<Cluster>, content: Vec<u8>) -> GetOptions {
+    let cluster = cluster.clone();
+    let replace = move || {
+        cluster.put("file", content);
+        wait::until_true("the old version goes", Duration::from_secs(20), || {
+            let two_chunks =
+                |node| files(&cluster.data_dir(node).join("chunks").join(USER)).len() == 2;
+            NODES.into_iter().all(two_chunks)
+        });
+    };
+    let to_come = AtomicU64::new(3 << 20);
+    let progress = Meanwhile { to_come, work: Mutex::new(Some(Box::new(replace))) };
+    GetOptions { progress: Some(Arc::new(progress)), ..GetOptions::default() }
+}
+
+#[test]
+fn a_file_replaced_while_it_is_read_is_read_anew_into_memory_and_refused_to_a_stream() {
+    const SIZE: usize = 20 << 20;
+    let cluster = Cluster::written(crate::PROGRAMS);
+    NODES.into_iter().for_each(|node| cluster.configure(node, "prune_grace", "0s"));
+    let cluster = Arc::new(cluster.started());
+    let [old, new, newest] = [1, 2, 3].map(|seed| noise(seed, SIZE));
+    cluster.put("file", old);
+    block_on(async {
+        let client = client(&cluster.client_config()).await;
+        let path = || FilePath::new("file").expect("a path");
+        let options = replacing(&cluster, new.clone());
+        let (bytes, _) = client.get_bytes(path(), SIZE as u64, options).await.expect("a file");
+        assert!(bytes == new, "not the new content");
+        let options = replacing(&cluster, newest);
+        let got = client.get_stream(path(), Box::new(std::io::sink()), options).await;
+        assert!(matches!(got, Err(Error::Replaced { .. })), "{got:?}");
     });
 }
