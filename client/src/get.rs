@@ -166,7 +166,8 @@ struct Get {
 
 impl Get {
     fn start(nodes: &Arc<Nodes>, path: FilePath, options: GetOptions) -> Self {
-        let (nodes, traffic, turn) = (nodes.clone(), Arc::default(), nodes.turns().take());
+        let turn = nodes.turns().take(options.pair);
+        let (nodes, traffic) = (nodes.clone(), Arc::default());
         let started = Instant::now();
         Self { nodes, path, options, traffic, turn, rounds: 0, resumed: 0, started }
     }
@@ -194,7 +195,7 @@ impl Get {
     /// Finds out which version counts.
     async fn decide(&mut self) -> Result<(Look, Version, bool), Error> {
         // In a second attempt nobody is held back.
-        let first = self.turn.pair.take().filter(|_| self.options.pair.is_none());
+        let first = self.turn.pair.take();
         let selection = NodeId::ALL.map(|id| match first.or(self.options.pair) {
             None => Selection::FirstHome,
             Some(pair) if pair.contains(id) => Selection::BothHomes,
@@ -203,7 +204,6 @@ impl Get {
         let (nodes, traffic) = (self.nodes.clone(), self.traffic.clone());
         let mut look = Look::start(nodes, self.path.clone(), selection, first, traffic);
         let outcome = look.decide().await;
-        self.rounds += look.rounds;
         let path = self.path.clone();
         match outcome {
             Outcome::Unavailable => {
@@ -249,13 +249,14 @@ impl Get {
     }
 
     /// Waits for the answers that are worth it; what has come with them.
-    async fn gather(&self, look: &mut Look, version: &Version) -> Here {
+    async fn gather(&mut self, look: &mut Look, version: &Version) -> Here {
         let used = |id: NodeId| self.options.pair.is_none_or(|pair| pair.contains(id));
         if !look.has_come(version) {
             look.ask_others();
             look.linger(LINGER, used).await;
             look.await_chunks(version, used).await;
         }
+        self.rounds += look.rounds;
         let here = look.take_chunks(version.upload);
         // For what came with the answers.
         self.nodes.get(NodeId::ALL[0]).node().take(0).await;

@@ -57,12 +57,13 @@ impl Turns {
         }
     }
 
-    /// Begins a GET.
-    pub(crate) fn take(self: &Arc<Self>) -> Turn {
+    /// Begins a GET, which may have chosen its pair itself.
+    pub(crate) fn take(self: &Arc<Self>, chosen: Option<Pair>) -> Turn {
         let others = self.under_way.fetch_add(1, Ordering::Relaxed);
         let many = others + 1 >= MANY;
         let cautious = self.now() < self.cautious_until.load(Ordering::Relaxed);
-        let pair = (many && !cautious).then(|| self.next());
+        let in_turn = many && !cautious && chosen.is_none();
+        let pair = in_turn.then(|| self.next());
         Turn { turns: self.clone(), pair }
     }
 
@@ -113,23 +114,25 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn few_gets_ask_all_and_many_take_turns() {
         let turns = Arc::new(Turns::new());
-        let few: Vec<Turn> = (1..MANY).map(|_| turns.take()).collect();
+        let few: Vec<Turn> = (1..MANY).map(|_| turns.take(None)).collect();
         assert_eq!(pairs(&few), vec![None; MANY - 1]);
-        let more: Vec<Turn> = (0..4).map(|_| turns.take()).collect();
+        let more: Vec<Turn> = (0..4).map(|_| turns.take(None)).collect();
         let (odd, even) = (Some(Pair::Odd), Some(Pair::Even));
         assert_eq!(pairs(&more), [odd, even, odd, even]);
+        assert_eq!(turns.take(even).pair, None, "it has chosen one");
+        assert_eq!(turns.take(None).pair, odd, "and takes nobody's turn");
         drop(few);
-        assert_eq!(turns.take().pair, None, "the first ones have ended");
+        assert_eq!(turns.take(None).pair, None, "the first ones have ended");
     }
 
     #[tokio::test(start_paused = true)]
     async fn after_a_failure_all_ask_four_nodes_for_a_while() {
         let turns = Arc::new(Turns::new());
-        let _few: Vec<Turn> = (1..MANY).map(|_| turns.take()).collect();
-        assert!(turns.take().pair.is_some());
+        let _few: Vec<Turn> = (1..MANY).map(|_| turns.take(None)).collect();
+        assert!(turns.take(None).pair.is_some());
         turns.failed();
-        assert_eq!(turns.take().pair, None);
+        assert_eq!(turns.take(None).pair, None);
         tokio::time::advance(CAUTION).await;
-        assert!(turns.take().pair.is_some());
+        assert!(turns.take(None).pair.is_some());
     }
 }

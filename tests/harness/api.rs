@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use bytes::{Buf, BufMut};
-use dfs_client::{Client, Config, Credentials};
+use bytes::{Buf, BufMut, Bytes};
+use dfs_client::{Client, Config, Credentials, FilePath, GetOptions, GetReport};
 use dfs_proto::wire::pb::dfs_service_client::DfsServiceClient;
 use dfs_proto::wire::{MAX_MESSAGE_BYTES, pb};
 use tonic::client::Grpc;
@@ -34,6 +34,16 @@ pub async fn client(config: &Path) -> Client {
     let password = Config::read_password(password).expect("a password");
     let user = config.user.clone().expect("a user");
     Client::connect(&config, Credentials::new(user, password)).await.expect("a client")
+}
+
+/// Gets `folder/0`, `folder/1` and so on, `count` of them, at once; panics when one fails.
+pub async fn get_all(client: &Client, folder: &str, count: u64) -> Vec<(Bytes, GetReport)> {
+    let gets = (0..count).map(|file| async move {
+        let path = FilePath::new(format!("{folder}/{file}")).expect("a path");
+        let got = client.get_bytes(path, u64::MAX, GetOptions::default()).await;
+        got.unwrap_or_else(|error| panic!("{error}"))
+    });
+    futures_util::future::join_all(gets).await
 }
 
 /// A logged-in connection to one node.

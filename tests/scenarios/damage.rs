@@ -7,8 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use dfs_client::{FilePath, GetOptions};
-use harness::api::{block_on, client};
+use harness::api::{self, block_on, client};
 use harness::cluster::{NODES, USER};
 use harness::content::{files, noise};
 use harness::process::Process;
@@ -85,16 +84,12 @@ fn many_gets_at_once_take_what_is_damaged_from_the_other_node() {
     cluster.ctl(["put", "-r", "damaged"]).ok();
     chunks(&cluster, 2).iter().for_each(|file| flip_a_byte(file));
     block_on(async {
-        let client = &client(&cluster.client_config()).await;
-        let gets = contents.iter().enumerate().map(|(file, content)| async move {
-            let path = FilePath::new(format!("damaged/{file}")).expect("a path");
-            let got = client.get_bytes(path, SIZE as u64, GetOptions::default()).await;
-            let (bytes, report) = got.unwrap_or_else(|error| panic!("{error}"));
-            assert!(bytes == *content, "file {file}");
-            report
-        });
-        let reports = futures_util::future::join_all(gets).await;
-        let again = reports.iter().filter(|got| got.rounds > 1).count();
+        let client = client(&cluster.client_config()).await;
+        let got = api::get_all(&client, "damaged", contents.len() as u64).await;
+        for (file, (content, (bytes, _))) in contents.iter().zip(&got).enumerate() {
+            assert!(bytes == content, "file {file}");
+        }
+        let again = got.iter().filter(|(_, report)| report.rounds > 1).count();
         assert!(again > 0, "some met a bad copy");
     });
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use dfs_client::{Client, FilePath, GetOptions, GetReport};
 use harness::Cluster;
-use harness::api::{block_on, client};
+use harness::api::{self, block_on, client};
 use harness::content::noise;
 
 use crate::cluster;
@@ -26,16 +26,12 @@ fn put_all(cluster: &Cluster, seed: u64) {
 
 /// Gets all files at once and checks them.
 async fn get_all(client: &Client, seed: u64) -> Vec<GetReport> {
-    let gets = (0..FILES).map(|file| {
-        let path = FilePath::new(format!("many/{file}")).expect("a path");
-        async move {
-            let got = client.get_bytes(path, SMALL as u64, GetOptions::default()).await;
-            let (bytes, report) = got.unwrap_or_else(|error| panic!("{error}"));
-            assert!(bytes == content(seed, file), "file {file}");
-            report
-        }
+    let got = api::get_all(client, "many", FILES).await;
+    let checked = (0..FILES).zip(got).map(|(file, (bytes, report))| {
+        assert!(bytes == content(seed, file), "file {file}");
+        report
     });
-    futures_util::future::join_all(gets).await
+    checked.collect()
 }
 
 #[test]
