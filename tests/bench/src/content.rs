@@ -51,13 +51,9 @@ impl Contents {
 
     /// Makes a folder of `count` files of `length` bytes each, a thousand to a folder in it.
     pub(crate) fn write_tree(self, count: u64, length: usize, root: &Path) -> Result<(), Error> {
+        make_folders(count, root)?;
         for number in 0..count {
             let path = root.join(name_in_tree(number));
-            if number % FILES_IN_A_FOLDER == 0
-                && let Some(folder) = path.parent()
-            {
-                fs::create_dir_all(folder).map_err(Error::file("make", folder))?;
-            }
             fs::write(&path, self.body(number, length)).map_err(Error::file("write", &path))?;
         }
         Ok(())
@@ -73,6 +69,15 @@ const FILES_IN_A_FOLDER: u64 = 1000;
 /// Where file `number` of a folder is in it.
 pub(crate) fn name_in_tree(number: u64) -> String {
     format!("{:03}/{:03}", number / FILES_IN_A_FOLDER, number % FILES_IN_A_FOLDER)
+}
+
+/// Makes the folders of so many files below `root`.
+pub(crate) fn make_folders(files: u64, root: &Path) -> Result<(), Error> {
+    for folder in 0..files.div_ceil(FILES_IN_A_FOLDER) {
+        let folder = root.join(format!("{folder:03}"));
+        fs::create_dir_all(&folder).map_err(Error::file("make", &folder))?;
+    }
+    Ok(())
 }
 
 /// SplitMix64.

@@ -9,6 +9,8 @@ mod error;
 
 mod content;
 
+mod local;
+
 mod meter;
 
 mod server;

@@ -11,6 +11,7 @@ use futures_util::future::try_join_all;
 use crate::content::{self, Contents, name_in_tree};
 use crate::error::Error;
 use crate::floor::{self, Nginx};
+use crate::local::{self, discard};
 use crate::meter::{self, Meter};
 use crate::results::{self, Line, Sample};
 use crate::small::{self, Task, Times};
@@ -98,6 +99,9 @@ impl Bench {
                 Err(error) => self.report(workload, target.name(), 0, Err(error))?,
             }
         }
+        if matches!(workload.work, Work::GetTree { .. }) {
+            tokio::time::sleep(local::REMOVAL).await;
+        }
         for round in 0..self.plan.rounds {
             if self.plan.until.is_some_and(|until| Instant::now() >= until) {
                 eprintln!("{}: out of time after {round} rounds", workload.name);
@@ -163,7 +167,7 @@ impl Bench {
             }
             Work::PutTree { size, files } => {
                 let tree = self.tree(size, files);
-                discard(&tree)?;
+                local::set_aside(&tree)?;
                 Contents::fresh()?.write_tree(files, length(size), &tree)
             }
             _ => Ok(()),
@@ -218,7 +222,11 @@ impl Bench {
             Work::GetFiles { count, .. } => {
                 (0..count).try_for_each(|number| discard(&copy.with_extension(number.to_string())))
             }
-            Work::GetTree { files, .. } => make_folders(&copy, target, files),
+            Work::GetTree { .. } if target == Target::Dfs => local::set_aside(&copy),
+            // Clients that write the files themselves find the folders there.
+            Work::GetTree { files, .. } => {
+                local::set_aside(&copy).and_then(|()| content::make_folders(files, &copy))
+            }
             _ => Ok(()),
         }?;
         if matches!(work, Work::GetFiles { cold: true, .. }) {
@@ -438,43 +446,6 @@ fn sample(work: Work, cost: meter::Cost, seen: &Seen) -> Sample {
 
 fn length(size: u64) -> usize {
     usize::try_from(size).unwrap_or(usize::MAX)
-}
-
-/// Removes a file or a folder that may be there.
-fn discard(path: &Path) -> Result<(), Error> {
-    let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
-    match removed {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::file("remove", path)(error))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Makes way for another folder of this name. The old one goes with all the others at the end: ext4
-/// without a journal looks past every file that was removed in the last half minute before it makes
-/// a new one.
-fn set_aside(folder: &Path) -> Result<(), Error> {
-    let free = (0..).map(|n| folder.with_extension(format!("old{n}"))).find(|path| !path.exists());
-    match free.filter(|_| folder.exists()) {
-        Some(free) => fs::rename(folder, &free).map_err(Error::file("rename", folder)),
-        None => Ok(()),
-    }
-}
-
-/// A fresh folder to read into; for clients that write the files themselves, with the folders
-/// in it.
-fn make_folders(copy: &Path, target: Target, files: u64) -> Result<(), Error> {
-    set_aside(copy)?;
-    if target == Target::Dfs {
-        return Ok(());
-    }
-    for number in (0..files).step_by(1000) {
-        let path = copy.join(name_in_tree(number));
-        let folder = path.parent().unwrap_or(copy);
-        fs::create_dir_all(folder).map_err(Error::file("make", folder))?;
-    }
-    Ok(())
 }
 
 /// Waits for all of them; the sum of what their tools had resident.
