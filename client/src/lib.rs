@@ -240,20 +240,20 @@ impl Client {
         limit: u64,
         options: GetOptions,
     ) -> Result<(Bytes, GetReport), Error> {
-        let memory = Memory::new(limit);
-        let get = || get::get(&self.nodes, path.clone(), Output::Memory(&memory), options.clone());
-        let get_once_more_if_replaced = async {
-            match get().await {
+        let read = async || {
+            let memory = Memory::new(limit);
+            let output = Output::Memory(&memory);
+            let report = get::get(&self.nodes, path.clone(), output, options.clone()).await?;
+            Ok((memory.take(), report))
+        };
+        trace::operation(async {
+            match read().await {
                 // Nobody has seen what came of it.
-                Err(Error::Replaced { .. }) => {
-                    memory.take();
-                    get().await
-                }
+                Err(Error::Replaced { .. }) => read().await,
                 done => done,
             }
-        };
-        let report = trace::operation(get_once_more_if_replaced).await?;
-        Ok((memory.take(), report))
+        })
+        .await
     }
 
     /// Reads `path` into a stream, in order. After an error some of it may have been written.
