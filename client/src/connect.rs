@@ -407,6 +407,10 @@ pub(crate) fn cause(status: &Status, what: &'static str, limit: Duration) -> Cau
         (None, Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled) => {
             Cause::Broken(innermost(status))
         }
+        // The connection broke by itself: a node's own refusals have a reason.
+        (None, Code::ResourceExhausted) if std::error::Error::source(status).is_some() => {
+            Cause::Broken(innermost(status))
+        }
         (None, code) => {
             Cause::Refused { reason, message: format!("{code:?}: {}", status.message()) }
         }

@@ -11,6 +11,7 @@ use dfs_proto::name::FilePath;
 use dfs_proto::placement::NodeId;
 use dfs_proto::wire::pb;
 use dfs_proto::wire::status::Reason;
+use futures_util::FutureExt;
 use tonic::Streaming;
 
 use crate::connect::{Node, PROGRESS_LIMIT, cause, within};
@@ -124,6 +125,7 @@ impl Transfer<'_> {
             piece.crc = whole;
             piece.next += 1;
         }
+        self.let_end(stream);
         Ok(())
     }
 
@@ -154,6 +156,16 @@ impl Transfer<'_> {
             }
         })
         .await
+    }
+
+    /// Reads to the end of a stream, which comes right behind the last block. One that is dropped
+    /// before is reset, and a connection breaks when a thousand ends of such streams have come.
+    fn let_end(&self, mut stream: Streaming<pb::GetChunksResponse>) {
+        if stream.message().now_or_never().is_none() {
+            self.nodes.background().spawn(async move {
+                let _ = tokio::time::timeout(PROGRESS_LIMIT, stream.message()).await;
+            });
+        }
     }
 
     fn fail(&self, id: NodeId, piece: Piece, cause: Cause) -> Failure {

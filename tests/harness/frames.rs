@@ -1,5 +1,5 @@
-//! Counts the calls in what a client sends over HTTP/2: every call opens a stream with a frame of
-//! headers.
+//! Counts the calls in what a client sends over HTTP/2, and those that it breaks off: every call
+//! opens a stream with a frame of headers.
 
 /// What every connection begins with.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -9,6 +9,16 @@ const HEAD: usize = 9;
 
 /// The type of the frames that open a stream. A client sends no trailers.
 const HEADERS: u8 = 1;
+
+/// The type of the frames that break a stream off.
+const RST_STREAM: u8 = 3;
+
+/// What there is in some bytes.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) calls: u64,
+    pub(crate) resets: u64,
+}
 
 /// Reads one direction of one connection as it goes by.
 #[derive(Debug, Default)]
@@ -22,9 +32,9 @@ pub(crate) struct Frames {
 }
 
 impl Frames {
-    /// Takes the next bytes and returns how many calls begin in them.
-    pub(crate) fn take(&mut self, mut bytes: &[u8]) -> u64 {
-        let mut calls = 0;
+    /// Takes the next bytes and returns how many calls begin and are broken off in them.
+    pub(crate) fn take(&mut self, mut bytes: &[u8]) -> Seen {
+        let mut seen = Seen::default();
         while !bytes.is_empty() && !self.foreign {
             let skipped = self.body.min(bytes.len());
             (self.body, bytes) = (self.body - skipped, &bytes[skipped..]);
@@ -36,7 +46,8 @@ impl Frames {
                 continue;
             }
             if self.past_preface {
-                calls += u64::from(self.pending[3] == HEADERS);
+                seen.calls += u64::from(self.pending[3] == HEADERS);
+                seen.resets += u64::from(self.pending[3] == RST_STREAM);
                 let length = [0, self.pending[0], self.pending[1], self.pending[2]];
                 self.body = u32::from_be_bytes(length) as usize;
             } else {
@@ -45,7 +56,7 @@ impl Frames {
             }
             self.pending.clear();
         }
-        calls
+        seen
     }
 }
 
@@ -63,16 +74,26 @@ mod tests {
         let settings = frame(4, &[]);
         let call = frame(HEADERS, &[1; 300]);
         let data = frame(0, &[HEADERS; 70_000]);
-        let all = [PREFACE, &settings, &call, &data, &call, &frame(8, &[0; 4])].concat();
+        let reset = frame(RST_STREAM, &[0; 4]);
+        let all = [PREFACE, &settings, &call, &data, &reset, &call, &frame(8, &[0; 4])].concat();
         for step in [1, 2, 7, 9, 24, 1000, all.len()] {
             let mut frames = Frames::default();
-            let counted: u64 = all.chunks(step).map(|piece| frames.take(piece)).sum();
-            assert_eq!(counted, 2, "{step} bytes at a time");
+            let seen: Vec<Seen> = all.chunks(step).map(|piece| frames.take(piece)).collect();
+            assert_eq!(
+                seen.iter().map(|seen| seen.calls).sum::<u64>(),
+                2,
+                "{step} bytes at a time"
+            );
+            assert_eq!(
+                seen.iter().map(|seen| seen.resets).sum::<u64>(),
+                1,
+                "{step} bytes at a time"
+            );
         }
     }
 
     #[test]
     fn what_is_not_http_2_has_no_calls() {
-        assert_eq!(Frames::default().take(&frame(HEADERS, &[0; 100])), 0);
+        assert_eq!(Frames::default().take(&frame(HEADERS, &[0; 100])), Seen::default());
     }
 }

@@ -42,6 +42,7 @@ struct State {
     to_node: AtomicU64,
     from_node: AtomicU64,
     calls: AtomicU64,
+    resets: AtomicU64,
     /// Once so many bytes have come from the node, all is closed, as when the node dies.
     die_after: AtomicU64,
     /// Bytes per second in each direction of each connection.
@@ -60,6 +61,7 @@ impl Proxy {
             to_node: AtomicU64::new(0),
             from_node: AtomicU64::new(0),
             calls: AtomicU64::new(0),
+            resets: AtomicU64::new(0),
             die_after: AtomicU64::new(u64::MAX),
             pace: AtomicU64::new(u64::MAX),
             over: AtomicBool::new(false),
@@ -106,6 +108,11 @@ impl Proxy {
     /// Calls of the node so far; 0 where the connection is encrypted.
     pub fn calls(&self) -> u64 {
         self.state.calls.load(Ordering::Relaxed)
+    }
+
+    /// Calls that the client has broken off so far; 0 where the connection is encrypted.
+    pub fn resets(&self) -> u64 {
+        self.state.resets.load(Ordering::Relaxed)
     }
 
     /// Bytes passed on from the node so far.
@@ -197,7 +204,9 @@ fn copy(
         // Counted first: who has seen the bytes sees them counted.
         counter(state).fetch_add(count as u64, Ordering::Relaxed);
         if to_node {
-            state.calls.fetch_add(frames.take(&buffer[..count]), Ordering::Relaxed);
+            let seen = frames.take(&buffer[..count]);
+            state.calls.fetch_add(seen.calls, Ordering::Relaxed);
+            state.resets.fetch_add(seen.resets, Ordering::Relaxed);
         }
         if to.write_all(&buffer[..count]).is_err() {
             break;

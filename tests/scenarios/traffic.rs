@@ -1,5 +1,6 @@
 //! How many bytes a get and a put move, and from whom.
 
+use harness::api::{self, block_on, client};
 use harness::cluster::NODES;
 use harness::content::{noise, with_x};
 use harness::proxy::Mode;
@@ -45,6 +46,30 @@ fn a_get_receives_four_chunks_one_from_each_node() {
             assert_eq!(stats.per_node, [size / 4; 4], "x {x}");
         }
     }
+}
+
+#[test]
+fn gets_read_their_streams_to_the_end() {
+    const FILES: u64 = 100;
+    let mut cluster = cluster();
+    for file in 0..FILES {
+        cluster.file(&format!("small/{file}"), noise(file, 1000));
+    }
+    cluster.ctl(["put", "-r", "small"]).ok();
+    // Each file lacks a chunk then, which is asked for by itself.
+    cluster.kill(4);
+    let proxies = Proxy::to_all(cluster.addresses());
+    let config = cluster.client_config_with("counted.yaml", proxies.each_ref().map(Proxy::address));
+    block_on(async {
+        let client = client(&config).await;
+        for _ in 0..20 {
+            api::get_all(&client, "small", FILES).await;
+        }
+        client.close().await;
+    });
+    let [calls, resets] = [Proxy::calls, Proxy::resets].map(|of| proxies.each_ref().map(of));
+    assert!(calls.iter().sum::<u64>() > 1000, "{calls:?}");
+    assert_eq!(resets, [0; 4], "a connection bears only so many");
 }
 
 #[test]
