@@ -31,7 +31,9 @@ pub(crate) struct Look {
     selection: PerNode<pb::Selection>,
     traffic: Arc<Traffic>,
     machine: Read,
-    /// Nodes that are asked only if the others do not do.
+    /// The pair that is asked alone so far.
+    first: Option<Pair>,
+    /// Nodes that are asked only if it does not do.
     held_back: Vec<NodeId>,
     open: FuturesUnordered<Open>,
     inbound: PerNode<Inbound>,
@@ -59,6 +61,7 @@ impl Look {
             selection,
             traffic,
             machine,
+            first,
             held_back: NodeId::ALL.into_iter().filter(held_back).collect(),
             open: FuturesUnordered::new(),
             inbound: Default::default(),
@@ -143,8 +146,8 @@ impl Look {
     }
 
     fn ask_others_for_failure(&mut self) {
-        if !self.held_back.is_empty() {
-            self.nodes.turns().failed();
+        if let Some(pair) = self.first.take() {
+            self.nodes.turns().failed(pair);
             self.ask_others();
         }
     }
@@ -152,6 +155,7 @@ impl Look {
     /// Asks the nodes that were held back, for their records alone: of the data two have sent
     /// what they hold already.
     pub(crate) fn ask_others(&mut self) {
+        self.first = None;
         let others = std::mem::take(&mut self.held_back);
         self.rounds += u32::from(!others.is_empty());
         for id in others {

@@ -3,7 +3,7 @@
 //!
 //! A GET alone asks all four nodes and lets no slow one delay it. Of many at the same time that is
 //! twice the messages they need: each asks the nodes of one pair, in turn, and the other two only
-//! where those do not decide it, fail or keep it waiting.
+//! where those do not decide it, fail or keep it waiting. A pair that did is left out for a while.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -19,8 +19,8 @@ const MANY: usize = 8;
 /// answer takes that needs the disk.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(25);
 
-/// How long GETs ask all four nodes after a pair failed one of them, so that a node that is slow
-/// or gone delays few.
+/// How long no GET asks a pair first after it failed one, so that a node that is slow or gone delays
+/// few.
 const CAUTION: Duration = Duration::from_secs(1);
 
 /// Two opposite nodes, which hold a whole copy together.
@@ -43,8 +43,8 @@ pub(crate) struct Turns {
     under_way: AtomicUsize,
     taken: AtomicUsize,
     began: Instant,
-    /// Milliseconds after `began`.
-    cautious_until: AtomicU64,
+    /// Until when each pair is left out, in milliseconds after `began`.
+    out_until: [AtomicU64; 2],
 }
 
 impl Turns {
@@ -53,32 +53,33 @@ impl Turns {
             under_way: AtomicUsize::new(0),
             taken: AtomicUsize::new(0),
             began: Instant::now(),
-            cautious_until: AtomicU64::new(0),
+            out_until: Default::default(),
         }
     }
 
     /// Begins a GET, which may have chosen its pair itself.
     pub(crate) fn take(self: &Arc<Self>, chosen: Option<Pair>) -> Turn {
         let others = self.under_way.fetch_add(1, Ordering::Relaxed);
-        let many = others + 1 >= MANY;
-        let cautious = self.now() < self.cautious_until.load(Ordering::Relaxed);
-        let in_turn = many && !cautious && chosen.is_none();
-        let pair = in_turn.then(|| self.next());
+        let in_turn = others + 1 >= MANY && chosen.is_none();
+        let pair = if in_turn { self.next() } else { None };
         Turn { turns: self.clone(), pair }
     }
 
-    fn next(&self) -> Pair {
-        if self.taken.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
-            Pair::Odd
-        } else {
-            Pair::Even
-        }
+    /// The pair whose turn it is, the other one where that is left out, none where both are.
+    fn next(&self) -> Option<Pair> {
+        let pairs = match self.taken.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
+            true => [Pair::Odd, Pair::Even],
+            false => [Pair::Even, Pair::Odd],
+        };
+        let now = self.now();
+        let is_in = |pair: &Pair| self.out_until[*pair as usize].load(Ordering::Relaxed) <= now;
+        pairs.into_iter().find(is_in)
     }
 
     /// A pair has failed a GET, or kept it waiting.
-    pub(crate) fn failed(&self) {
+    pub(crate) fn failed(&self, pair: Pair) {
         let until = self.now().saturating_add(milliseconds(CAUTION));
-        self.cautious_until.fetch_max(until, Ordering::Relaxed);
+        self.out_until[pair as usize].fetch_max(until, Ordering::Relaxed);
     }
 
     fn now(&self) -> u64 {
@@ -126,13 +127,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn after_a_failure_all_ask_four_nodes_for_a_while() {
+    async fn a_pair_that_failed_is_left_out_for_a_while() {
         let turns = Arc::new(Turns::new());
         let _few: Vec<Turn> = (1..MANY).map(|_| turns.take(None)).collect();
-        assert!(turns.take(None).pair.is_some());
-        turns.failed();
-        assert_eq!(turns.take(None).pair, None);
+        let next =
+            |count| -> Vec<Option<Pair>> { (0..count).map(|_| turns.take(None).pair).collect() };
+        let (odd, even) = (Some(Pair::Odd), Some(Pair::Even));
+        turns.failed(Pair::Even);
+        assert_eq!(next(4), [odd; 4]);
+        turns.failed(Pair::Odd);
+        assert_eq!(next(4), [None; 4], "all ask four nodes");
         tokio::time::advance(CAUTION).await;
-        assert!(turns.take(None).pair.is_some());
+        assert_eq!(next(4), [odd, even, odd, even]);
     }
 }
