@@ -40,7 +40,8 @@ pub struct PutOptions {
     /// Notes of the user, at most 16.
     pub metadata: BTreeMap<String, String>,
     /// When the nodes shall remove the file, by their clocks and with the next pass of their
-    /// healing (`heal_every`, usually 10 minutes). It is one of the notes, [`EXPIRES`](dfs_proto::manifest::EXPIRES).
+    /// healing (`heal_every`, usually 10 minutes). It is one of the notes,
+    /// [`EXPIRES`](dfs_proto::manifest::EXPIRES).
     pub expires: Option<SystemTime>,
     /// Told how far it is.
     pub progress: Option<Arc<dyn Progress>>,
