@@ -49,10 +49,11 @@ const MEMTABLE_BYTES: u64 = 4 << 20;
 const CACHE_BYTES: u64 = 16 << 20;
 /// Journals on disk; the least that the database takes is 64 MiB.
 const JOURNAL_BYTES: u64 = 128 << 20;
-/// Threads that write memory out and merge tables. With more than one the database keeps one of them
-/// from merging, which hands itself the same order over and over, and takes a core, while the others
-/// merge. One keeps up with whatever the writer gives it.
-const WORKERS: usize = 1;
+/// Threads that write memory out and merge tables. The database keeps one of them from merging: with
+/// two it hands itself the same order over and over, and takes a whole core, while the other merges.
+/// One alone would be faster than three, but nothing is written out while it merges: memory grows for
+/// as long, and orders that fill the queue stop it for good.
+const WORKERS: usize = 3;
 /// Values of chunks above this many bytes are kept out of the sorted tables, so that merging
 /// those does not copy file data around.
 const SEPARATED_BYTES: u32 = 1024;
