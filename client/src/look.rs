@@ -31,10 +31,8 @@ pub(crate) struct Look {
     selection: PerNode<pb::Selection>,
     traffic: Arc<Traffic>,
     machine: Read,
-    /// The pair that is asked alone so far.
+    /// The pair that is asked alone so far; the other nodes are asked if it does not do.
     first: Option<Pair>,
-    /// Nodes that are asked only if it does not do.
-    held_back: Vec<NodeId>,
     open: FuturesUnordered<Open>,
     inbound: PerNode<Inbound>,
     errors: Vec<NodeError>,
@@ -54,7 +52,6 @@ impl Look {
         traffic: Arc<Traffic>,
     ) -> Self {
         let (machine, effects) = Read::start();
-        let held_back = |id: &NodeId| first.is_some_and(|pair| !pair.contains(*id));
         let mut look = Self {
             nodes,
             path,
@@ -62,7 +59,6 @@ impl Look {
             traffic,
             machine,
             first,
-            held_back: NodeId::ALL.into_iter().filter(held_back).collect(),
             open: FuturesUnordered::new(),
             inbound: Default::default(),
             errors: Vec::new(),
@@ -136,7 +132,7 @@ impl Look {
 
     /// The next answer.
     async fn next(&mut self) -> Option<Answered> {
-        if !self.held_back.is_empty() {
+        if self.first.is_some() {
             match timeout_at(self.started + PATIENCE, self.open.next()).await {
                 Ok(answered) => return answered,
                 Err(_) => self.ask_others_for_failure(),
@@ -146,7 +142,7 @@ impl Look {
     }
 
     fn ask_others_for_failure(&mut self) {
-        if let Some(pair) = self.first.take() {
+        if let Some(pair) = self.first {
             self.nodes.turns().failed(pair);
             self.ask_others();
         }
@@ -155,10 +151,9 @@ impl Look {
     /// Asks the nodes that were held back, for their records alone: of the data two have sent
     /// what they hold already.
     pub(crate) fn ask_others(&mut self) {
-        self.first = None;
-        let others = std::mem::take(&mut self.held_back);
-        self.rounds += u32::from(!others.is_empty());
-        for id in others {
+        let Some(pair) = self.first.take() else { return };
+        self.rounds += 1;
+        for id in NodeId::ALL.into_iter().filter(|id| !pair.contains(*id)) {
             let asked = self.ask(id);
             self.open.push(asked);
         }
@@ -168,7 +163,7 @@ impl Look {
         let (mut outcome, mut wrote_back) = (None, false);
         for effect in effects {
             match effect {
-                Effect::Ask(id) if self.held_back.contains(&id) => {}
+                Effect::Ask(id) if self.first.is_some_and(|pair| !pair.contains(id)) => {}
                 Effect::Ask(id) => self.open.push(self.ask(id)),
                 Effect::WriteBack { to, version, source } => {
                     wrote_back = true;
