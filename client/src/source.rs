@@ -3,36 +3,29 @@
 //! The first pass finds the MD5 and the checksums; the second sends the blocks and must find
 //! the same again.
 
-use std::collections::VecDeque;
+mod local;
+mod pool;
+
 use std::fs::File;
 use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use dfs_proto::chunk::{ChunkId, MAX_FILE_BYTES, block_count, block_range};
 use dfs_proto::digest::{Crc32c, Md5Digest, Md5Hasher};
 use dfs_proto::name::FilePath;
-use rustix::buffer::spare_capacity;
-use rustix::io::{Errno, pread};
 use tokio::sync::mpsc;
 
 use crate::error::{Cause, Error};
+use local::Local;
 
 /// A file up to this length is read into memory once and both passes run over that.
 const IN_MEMORY_BYTES: u64 = 256 << 10;
 
 /// Blocks that may be read ahead of the network, for each stream.
-const READ_AHEAD: usize = 2;
-
-/// Blocks of a chunk that are kept for its other node. One that is further behind reads for
-/// itself: no node waits for another.
-const RECENT: usize = 3;
-
-/// Blocks that are read ahead of the digest.
-const SCAN_AHEAD: usize = 2;
+const READ_AHEAD: usize = 1;
 
 /// Content that can be read twice.
 #[derive(Clone)]
@@ -41,19 +34,6 @@ pub(crate) enum Source {
     Bytes(Bytes),
     /// In a file, which may be a spooled stream.
     File(Arc<Local>),
-}
-
-/// An open file, and of each chunk the blocks that one node's stream has read and the other's
-/// has not yet. Held while a block is read: both want the same one.
-pub(crate) struct Local {
-    file: File,
-    recent: [Mutex<VecDeque<(u64, Bytes)>>; 4],
-}
-
-impl From<File> for Local {
-    fn from(file: File) -> Self {
-        Self { file, recent: Default::default() }
-    }
 }
 
 /// What the first pass found.
@@ -91,7 +71,7 @@ impl Source {
     fn length(&self) -> std::io::Result<u64> {
         match self {
             Self::Bytes(bytes) => Ok(bytes.len() as u64),
-            Self::File(local) => Ok(local.file.metadata()?.len()),
+            Self::File(local) => local.length(),
         }
     }
 
@@ -113,8 +93,7 @@ impl Source {
             Self::File(local) if size <= IN_MEMORY_BYTES => {
                 // One byte more than expected, to notice a file that grows.
                 let most = usize::try_from(size).map_err(|_| changed())? + 1;
-                let mut buffer = Vec::new();
-                read_up_to(&local.file, &mut buffer, most, 0).map_err(unreadable)?;
+                let buffer = local.front(most).map_err(unreadable)?;
                 if buffer.len() as u64 != size {
                     return Err(changed());
                 }
@@ -194,89 +173,6 @@ fn memory_range(range: Range<u64>) -> Range<usize> {
     fit(range.start)..fit(range.end)
 }
 
-impl Local {
-    /// Reads the whole file on a thread of its own, a few blocks ahead of `take`. False where it
-    /// ends early.
-    fn scan(
-        &self,
-        size: u64,
-        mut take: impl FnMut(ChunkId, &[u8], Crc32c),
-    ) -> std::io::Result<bool> {
-        type Read = std::io::Result<(ChunkId, Vec<u8>, Crc32c)>;
-        let (full, blocks) = sync_channel::<Read>(SCAN_AHEAD);
-        let (used, unused) = std::sync::mpsc::channel::<Vec<u8>>();
-        let read = move || {
-            for (chunk, range) in all_blocks(size) {
-                let mut buffer = unused.try_recv().unwrap_or_default();
-                let length = memory_range(range.clone()).len();
-                let found = read_up_to(&self.file, &mut buffer, length, range.start);
-                let block = found.map(|()| {
-                    let sum = Crc32c::of(&buffer);
-                    (chunk, buffer, sum)
-                });
-                if full.send(block).is_err() {
-                    return;
-                }
-            }
-        };
-        std::thread::scope(|scope| {
-            std::thread::Builder::new().name("read-ahead".into()).spawn_scoped(scope, read)?;
-            for (block, (_, expected)) in blocks.into_iter().zip(all_blocks(size)) {
-                let (chunk, block, sum) = block?;
-                if block.len() as u64 != expected.end - expected.start {
-                    return Ok(false);
-                }
-                take(chunk, &block, sum);
-                // The reader may be at its end.
-                let _ = used.send(block);
-            }
-            Ok(true)
-        })
-    }
-
-    /// Reads a block of a chunk and checks it, or takes what the other node's stream has read.
-    fn block(&self, sums: &Sums, chunk: ChunkId, index: u64) -> Result<(Bytes, Crc32c), Cause> {
-        let expected = usize::try_from(index).ok().and_then(|i| sums.blocks[chunk.index()].get(i));
-        let expected = *expected.ok_or(Cause::SourceChanged)?;
-        let recent = &self.recent[chunk.index()];
-        let mut recent = recent.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = recent.iter().position(|(other, _)| *other == index)
-            && let Some((_, block)) = recent.remove(at)
-        {
-            return Ok((block, expected));
-        }
-        let range = place(sums.size, chunk, index);
-        let (length, mut buffer) = (memory_range(range.clone()).len(), Vec::new());
-        read_up_to(&self.file, &mut buffer, length, range.start)
-            .map_err(|error| Cause::SourceUnreadable(error.to_string()))?;
-        if buffer.len() != length || Crc32c::of(&buffer) != expected {
-            return Err(Cause::SourceChanged);
-        }
-        let block = Bytes::from(buffer);
-        recent.push_back((index, block.clone()));
-        if recent.len() > RECENT {
-            recent.pop_front();
-        }
-        Ok((block, expected))
-    }
-
-    fn read_ahead(
-        &self,
-        sums: &Sums,
-        chunk: ChunkId,
-        first: u64,
-        send: &mpsc::Sender<Result<(Bytes, Crc32c), Cause>>,
-    ) {
-        for index in first..block_count(chunk.length(sums.size)) {
-            let block = self.block(sums, chunk, index);
-            let failed = block.is_err();
-            if send.blocking_send(block).is_err() || failed {
-                return;
-            }
-        }
-    }
-}
-
 /// The blocks of one chunk, in order.
 pub(crate) enum Blocks {
     /// From memory; the first pass ran over the same bytes.
@@ -310,29 +206,6 @@ impl Blocks {
     }
 }
 
-/// Fills `buffer` with `length` bytes from `offset` on, fewer only at the end of the file. Nobody has
-/// to fill it with zeros first.
-fn read_up_to(
-    file: &File,
-    buffer: &mut Vec<u8>,
-    length: usize,
-    offset: u64,
-) -> std::io::Result<()> {
-    buffer.clear();
-    buffer.reserve_exact(length);
-    while buffer.len() < length {
-        let at = offset + buffer.len() as u64;
-        match pread(file, spare_capacity(buffer), at) {
-            Ok(0) => break,
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    // There may have been room for more than was asked for.
-    buffer.truncate(length);
-    Ok(())
-}
-
 /// The name shown for a local file in messages.
 pub(crate) fn shown(local: Option<&Path>) -> PathBuf {
     local.map_or_else(|| PathBuf::from("-"), Path::to_owned)
@@ -344,15 +217,15 @@ mod tests {
     use std::io::Write;
     use std::os::unix::fs::FileExt;
 
-    fn remote() -> FilePath {
+    pub(super) fn remote() -> FilePath {
         FilePath::new("remote").unwrap()
     }
 
-    fn content(length: usize) -> Vec<u8> {
+    pub(super) fn content(length: usize) -> Vec<u8> {
         (0..length).map(|i| (i * 31 + i / 251) as u8).collect()
     }
 
-    fn in_file(content: &[u8]) -> (tempfile::NamedTempFile, Source) {
+    pub(super) fn in_file(content: &[u8]) -> (tempfile::NamedTempFile, Source) {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(content).unwrap();
         let (source, _) = Source::open(file.path()).unwrap();
@@ -403,22 +276,6 @@ mod tests {
         let (source, sums) = source.scan(&remote(), Path::new("local"), &|_| {}).unwrap();
         file.as_file().set_len(5 << 20).unwrap();
         assert_eq!(read(&source, &Arc::new(sums)).await, Err(Cause::SourceChanged));
-    }
-
-    #[test]
-    fn what_was_read_for_one_node_is_there_for_the_other() {
-        let (_file, source) = in_file(&content(24 << 20));
-        let (source, sums) = source.scan(&remote(), Path::new("local"), &|_| {}).unwrap();
-        let Source::File(local) = source else { panic!("it is a file") };
-        let read = |index| local.block(&sums, ChunkId::C2, index).unwrap().0;
-        let first = read(0);
-        assert_eq!(read(0).as_ptr(), first.as_ptr());
-        assert_ne!(read(0).as_ptr(), first.as_ptr(), "both have had it");
-        let ahead: Vec<Bytes> = (1..6).map(read).collect();
-        assert_ne!(read(1).as_ptr(), ahead[0].as_ptr(), "too far behind");
-        assert_eq!(read(5).as_ptr(), ahead[4].as_ptr());
-        let kept = local.recent.iter().map(|recent| recent.lock().unwrap().len());
-        assert!(kept.max() <= Some(RECENT));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use harness::content::sparse_file;
 use crate::PROGRAMS;
 
 const SIZE: u64 = 2 << 30;
-const CLIENT_KIB: u64 = 96 << 10;
+const CLIENT_KIB: u64 = 64 << 10;
 const NODE_KIB: u64 = 128 << 10;
 
 fn assert_same(a: &Path, b: &Path) {
