@@ -48,6 +48,8 @@ mod lane;
 
 mod source;
 
+mod room;
+
 mod upload;
 
 mod ask;

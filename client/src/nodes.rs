@@ -16,7 +16,6 @@ use dfs_proto::tag::Tag;
 use dfs_proto::wire::network::Network;
 use dfs_proto::wire::{MAX_BATCH, MAX_GET_PATHS, MAX_MESSAGE_BYTES, convert, pb, status};
 use futures_util::future::join_all;
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::task::TaskTracker;
 
 use crate::ask::{self, Ask};
@@ -26,6 +25,7 @@ use crate::error::{Cause, Error, NodeError};
 use crate::lane::{Caller, Lane};
 use crate::pairs::Turns;
 use crate::random::UploadIds;
+use crate::room::Room;
 use crate::upload::{self, Upload};
 use crate::whole::{self, Whole, Written};
 
@@ -45,12 +45,6 @@ fn entry_weight(entry: &pb::CommitEntry) -> usize {
 
 /// Payload of one batch of small uploads, in bytes.
 const SMALL_BATCH_BYTES: usize = 2 << 20;
-
-/// Large files that are sent at the same time: each keeps up to 20 MiB in memory.
-const LARGE_AT_ONCE: usize = 4;
-
-/// Files that are read for their sums at the same time, each on a thread of its own.
-const SCANS_AT_ONCE: usize = 4;
 
 /// Between two Confirms to a node, where there are many.
 const CONFIRM_PAUSE: Duration = Duration::from_millis(20);
@@ -250,9 +244,7 @@ async fn confirm(node: Arc<Node>, batch: Vec<(pb::ConfirmEntry, Caller<()>)>) {
 pub(crate) struct Nodes {
     members: PerNode<Arc<Member>>,
     files: Lane<Whole, Written>,
-    /// Taken by each PUT of a large file, which keeps some blocks per node in memory.
-    large: Semaphore,
-    scans: Semaphore,
+    room: Room,
     turns: Arc<Turns>,
     uploads: UploadIds,
     notify: Notify,
@@ -276,14 +268,11 @@ impl Nodes {
             let node = Node::new(id, config, network, credentials, notify.clone());
             Arc::new(Member::new(Arc::new(node)))
         });
-        // With a limit the fewest streams wait for each other: a node that gets nothing for long
-        // takes a stream for broken.
-        let large = if config.bandwidth.is_some() { 1 } else { LARGE_AT_ONCE };
-        let large = Semaphore::new(large);
         let files = Lane::start_each(whole::BATCH, |_| 1, whole::write);
-        let (scans, background) = (Semaphore::new(SCANS_AT_ONCE), TaskTracker::new());
+        let room = Room::new(config.bandwidth.is_some());
         let (turns, uploads) = (Arc::new(Turns::new()), UploadIds::new());
-        Self { members, files, large, scans, turns, uploads, notify, cluster, user, background }
+        let background = TaskTracker::new();
+        Self { members, files, room, turns, uploads, notify, cluster, user, background }
     }
 
     /// Writes a file that has come as a whole.
@@ -297,14 +286,9 @@ impl Nodes {
         &self.members[id.index()]
     }
 
-    /// Waits for a turn to send a large file.
-    pub(crate) async fn large_turn(&self) -> Option<SemaphorePermit<'_>> {
-        self.large.acquire().await.ok()
-    }
-
-    /// Waits for a turn to read a file for its sums.
-    pub(crate) async fn scan_turn(&self) -> Option<SemaphorePermit<'_>> {
-        self.scans.acquire().await.ok()
+    /// What large files wait for.
+    pub(crate) fn room(&self) -> &Room {
+        &self.room
     }
 
     /// Which pair of nodes a GET asks first.

@@ -112,7 +112,7 @@ pub(crate) async fn put(
         None
     } else {
         tokio::select! {
-            turn = nodes.large_turn() => turn,
+            turn = nodes.room().to_send() => turn,
             () = cancel.cancelled() => return Err(Error::Interrupted),
         }
     };

@@ -16,16 +16,13 @@ use bytes::Bytes;
 use dfs_proto::chunk::{ChunkId, MAX_FILE_BYTES, block_count, block_range};
 use dfs_proto::digest::{Crc32c, Md5Digest, Md5Hasher};
 use dfs_proto::name::FilePath;
-use tokio::sync::mpsc;
 
 use crate::error::{Cause, Error};
 use local::Local;
+pub(crate) use pool::Buffers;
 
 /// A file up to this length is read into memory once and both passes run over that.
 const IN_MEMORY_BYTES: u64 = 256 << 10;
-
-/// Blocks that may be read ahead of the network, for each stream.
-const READ_AHEAD: usize = 1;
 
 /// Content that can be read twice.
 #[derive(Clone)]
@@ -48,7 +45,10 @@ pub(crate) struct Sums {
 
 impl Source {
     /// Opens a local file and tells its modification time.
-    pub(crate) fn open(path: &Path) -> Result<(Self, std::time::SystemTime), Error> {
+    pub(crate) fn open(
+        path: &Path,
+        buffers: &Buffers,
+    ) -> Result<(Self, std::time::SystemTime), Error> {
         // Looked at first: opening a pipe would wait for its writer.
         let about = std::fs::metadata(path).map_err(Error::local("read", path))?;
         if !about.is_file() {
@@ -57,15 +57,15 @@ impl Source {
         }
         let file = File::open(path).map_err(Error::local("read", path))?;
         let modified = about.modified().map_err(Error::local("read", path))?;
-        Ok((Self::File(Arc::new(file.into())), modified))
+        Ok((Self::File(Arc::new(Local::new(file, buffers.pool()))), modified))
     }
 
     /// Copies a stream of unknown length to a temporary file without a name.
-    pub(crate) fn spool(mut stream: impl Read) -> Result<Self, Error> {
+    pub(crate) fn spool(mut stream: impl Read, buffers: &Buffers) -> Result<Self, Error> {
         let directory = std::env::temp_dir();
         let mut file = tempfile::tempfile().map_err(Error::local("write", &*directory))?;
         std::io::copy(&mut stream, &mut file).map_err(Error::local("spool stdin to", directory))?;
-        Ok(Self::File(Arc::new(file.into())))
+        Ok(Self::File(Arc::new(Local::new(file, buffers.pool()))))
     }
 
     fn length(&self) -> std::io::Result<u64> {
@@ -137,18 +137,10 @@ impl Source {
         }
     }
 
-    /// Pass two over one chunk: its blocks from `first` on with their checksums, read ahead on a
-    /// blocking thread. Ends with an error where they are not what the first pass found.
+    /// Pass two over one chunk: its blocks from `first` on with their checksums. Ends with an error
+    /// where they are not what the first pass found.
     pub(crate) fn blocks(&self, sums: Arc<Sums>, chunk: ChunkId, first: u64) -> Blocks {
-        match self {
-            Self::Bytes(bytes) => Blocks::Ready { bytes: bytes.clone(), sums, chunk, next: first },
-            Self::File(local) => {
-                let (send, receive) = mpsc::channel(READ_AHEAD);
-                let local = local.clone();
-                tokio::task::spawn_blocking(move || local.read_ahead(&sums, chunk, first, &send));
-                Blocks::Ahead(receive)
-            }
-        }
+        Blocks { source: self.clone(), sums, chunk, next: first }
     }
 }
 
@@ -174,35 +166,31 @@ fn memory_range(range: Range<u64>) -> Range<usize> {
 }
 
 /// The blocks of one chunk, in order.
-pub(crate) enum Blocks {
-    /// From memory; the first pass ran over the same bytes.
-    Ready {
-        /// The bytes.
-        bytes: Bytes,
-        /// Their sums.
-        sums: Arc<Sums>,
-        /// The chunk.
-        chunk: ChunkId,
-        /// The next block.
-        next: u64,
-    },
-    /// From a file, read ahead.
-    Ahead(mpsc::Receiver<Result<(Bytes, Crc32c), Cause>>),
+pub(crate) struct Blocks {
+    source: Source,
+    sums: Arc<Sums>,
+    chunk: ChunkId,
+    next: u64,
 }
 
 impl Blocks {
     /// The next block and its checksum; `None` at the end.
     pub(crate) async fn next(&mut self) -> Option<Result<(Bytes, Crc32c), Cause>> {
-        match self {
-            Self::Ahead(receive) => receive.recv().await,
-            Self::Ready { bytes, sums, chunk, next } => {
-                let index = usize::try_from(*next).ok()?;
-                let crc = *sums.blocks[chunk.index()].get(index)?;
-                let range = place(sums.size, *chunk, *next);
-                *next += 1;
-                Some(Ok((bytes.slice(memory_range(range)), crc)))
+        let index = self.next;
+        let expected = *self.sums.blocks[self.chunk.index()].get(usize::try_from(index).ok()?)?;
+        self.next += 1;
+        let place = place(self.sums.size, self.chunk, index);
+        let block = match &self.source {
+            // The first pass ran over the same bytes.
+            Source::Bytes(bytes) => Ok(bytes.slice(memory_range(place))),
+            Source::File(local) => {
+                let (local, chunk) = (Arc::clone(local), self.chunk);
+                let read = move || local.block(chunk, index, place, expected);
+                let read = tokio::task::spawn_blocking(read).await;
+                read.unwrap_or_else(|error| Err(Cause::SourceUnreadable(error.to_string())))
             }
-        }
+        };
+        Some(block.map(|block| (block, expected)))
     }
 }
 
@@ -228,7 +216,7 @@ mod tests {
     pub(super) fn in_file(content: &[u8]) -> (tempfile::NamedTempFile, Source) {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(content).unwrap();
-        let (source, _) = Source::open(file.path()).unwrap();
+        let (source, _) = Source::open(file.path(), &Buffers::default()).unwrap();
         (file, source)
     }
 
@@ -280,6 +268,9 @@ mod tests {
 
     #[test]
     fn a_folder_is_no_source() {
-        assert!(matches!(Source::open(Path::new("/")), Err(Error::Local { .. })));
+        assert!(matches!(
+            Source::open(Path::new("/"), &Buffers::default()),
+            Err(Error::Local { .. })
+        ));
     }
 }

@@ -145,7 +145,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
             &["look", "transfer"],
             &["nodes"],
             &["ask", "whole", "pairs"],
-            &["upload", "lane"],
+            &["upload", "lane", "room"],
             &["connect", "source", "sink"],
             &["partial", "note", "tokens"],
             &["drive"],

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use dfs_proto::chunk::{ChunkId, ChunkSet};
+use dfs_proto::chunk::{ChunkId, ChunkSet, block_count};
 use dfs_proto::name::FilePath;
 use dfs_proto::placement::NodeId;
 use dfs_proto::protocol::fetch::Fetch;
@@ -38,6 +38,8 @@ impl Job<'_> {
         come: [Prefix; 4],
     ) -> Result<(), Error> {
         let size = self.transfer.manifest.size();
+        let blocks = wanted.iter().map(|chunk| block_count(chunk.length(size))).sum();
+        let _turn = self.transfer.nodes.room().to_fetch(blocks).await;
         let mut next = Vec::new();
         for chunk in wanted.iter() {
             let piece = Piece::after(chunk, come[chunk.index()]);

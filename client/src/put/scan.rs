@@ -28,7 +28,7 @@ pub(super) async fn prepare(
     let _turn = match &input {
         Input::Stream(_) => None,
         Input::Bytes(_) if short => None,
-        Input::File(_) | Input::Bytes(_) => nodes.scan_turn().await,
+        Input::File(_) | Input::Bytes(_) => nodes.room().to_scan().await,
     };
     let local = match &input {
         Input::File(local) => Some((*local).to_owned()),
@@ -39,12 +39,12 @@ pub(super) async fn prepare(
         Input::File(_) => Err(None),
         Input::Stream(stream) => Err(Some(stream)),
     };
-    let id = nodes.next_upload();
+    let (id, buffers) = (nodes.next_upload(), Arc::clone(nodes.room().buffers()));
     let scan = move || -> Result<Upload, Error> {
         let (source, modified) = match (bytes, &local) {
             (Ok(bytes), _) => (Source::Bytes(bytes), SystemTime::now()),
-            (Err(Some(stream)), _) => (Source::spool(stream)?, SystemTime::now()),
-            (Err(None), Some(local)) => Source::open(local)?,
+            (Err(Some(stream)), _) => (Source::spool(stream, &buffers)?, SystemTime::now()),
+            (Err(None), Some(local)) => Source::open(local, &buffers)?,
             (Err(None), None) => (Source::Bytes(Bytes::new()), SystemTime::now()),
         };
         let shown = shown(local.as_deref());

@@ -1,27 +1,25 @@
-//! Reading a local file, in both passes: a few blocks ahead, and each for both nodes at once.
+//! Reading a local file: ahead of the digest in the first pass, each block for both nodes at once
+//! in the second.
 
 use std::collections::VecDeque;
 use std::fs::File;
+use std::ops::Range;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use dfs_proto::chunk::{ChunkId, block_count};
+use dfs_proto::chunk::ChunkId;
 use dfs_proto::digest::Crc32c;
 use rustix::buffer::spare_capacity;
 use rustix::io::{Errno, pread};
-use tokio::sync::mpsc;
 
 use super::pool::{Buffer, Pool};
-use super::{Sums, all_blocks, memory_range, place};
+use super::{all_blocks, memory_range};
 use crate::error::Cause;
 
 /// Blocks of a chunk that are kept for its other node. One that is further behind reads for
 /// itself: no node waits for another.
-const RECENT: usize = 3;
-
-/// Blocks that are read ahead of the digest.
-const SCAN_AHEAD: usize = 2;
+const RECENT: usize = 2;
 
 /// An open file.
 pub(crate) struct Local {
@@ -32,13 +30,11 @@ pub(crate) struct Local {
     pool: Arc<Pool>,
 }
 
-impl From<File> for Local {
-    fn from(file: File) -> Self {
-        Self { file, recent: Default::default(), pool: Arc::default() }
-    }
-}
-
 impl Local {
+    pub(super) fn new(file: File, pool: Arc<Pool>) -> Self {
+        Self { file, recent: Default::default(), pool }
+    }
+
     pub(super) fn length(&self) -> std::io::Result<u64> {
         Ok(self.file.metadata()?.len())
     }
@@ -50,7 +46,7 @@ impl Local {
         Ok(front)
     }
 
-    /// Reads the whole file on a thread of its own, a few blocks ahead of `take`. False where it
+    /// Reads the whole file on a thread of its own, a block ahead of `take`. False where it
     /// ends early.
     pub(super) fn scan(
         &self,
@@ -58,7 +54,7 @@ impl Local {
         mut take: impl FnMut(ChunkId, &[u8], Crc32c),
     ) -> std::io::Result<bool> {
         type Read = std::io::Result<(ChunkId, Buffer, Crc32c)>;
-        let (full, blocks) = sync_channel::<Read>(SCAN_AHEAD);
+        let (full, blocks) = sync_channel::<Read>(0);
         let read = move || {
             for (chunk, range) in all_blocks(size) {
                 let mut buffer = self.pool.buffer();
@@ -86,20 +82,24 @@ impl Local {
         })
     }
 
-    /// Reads a block of a chunk and checks it, or takes what the other node's stream has read.
-    fn block(&self, sums: &Sums, chunk: ChunkId, index: u64) -> Result<(Bytes, Crc32c), Cause> {
-        let expected = usize::try_from(index).ok().and_then(|i| sums.blocks[chunk.index()].get(i));
-        let expected = *expected.ok_or(Cause::SourceChanged)?;
+    /// Reads a block of a chunk, which is at `place`, and checks it, or takes what the other
+    /// node's stream has read.
+    pub(super) fn block(
+        &self,
+        chunk: ChunkId,
+        index: u64,
+        place: Range<u64>,
+        expected: Crc32c,
+    ) -> Result<Bytes, Cause> {
         let recent = &self.recent[chunk.index()];
         let mut recent = recent.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(at) = recent.iter().position(|(other, _)| *other == index)
             && let Some((_, block)) = recent.remove(at)
         {
-            return Ok((block, expected));
+            return Ok(block);
         }
-        let range = place(sums.size, chunk, index);
-        let (length, mut buffer) = (memory_range(range.clone()).len(), self.pool.buffer());
-        read_up_to(&self.file, &mut buffer.bytes, length, range.start)
+        let (length, mut buffer) = (memory_range(place.clone()).len(), self.pool.buffer());
+        read_up_to(&self.file, &mut buffer.bytes, length, place.start)
             .map_err(|error| Cause::SourceUnreadable(error.to_string()))?;
         if buffer.bytes.len() != length || Crc32c::of(&buffer.bytes) != expected {
             return Err(Cause::SourceChanged);
@@ -109,24 +109,7 @@ impl Local {
         if recent.len() > RECENT {
             recent.pop_front();
         }
-        Ok((block, expected))
-    }
-
-    /// Sends the blocks of a chunk from `first` on, up to the first failure.
-    pub(super) fn read_ahead(
-        &self,
-        sums: &Sums,
-        chunk: ChunkId,
-        first: u64,
-        send: &mpsc::Sender<Result<(Bytes, Crc32c), Cause>>,
-    ) {
-        for index in first..block_count(chunk.length(sums.size)) {
-            let block = self.block(sums, chunk, index);
-            let failed = block.is_err();
-            if send.blocking_send(block).is_err() || failed {
-                return;
-            }
-        }
+        Ok(block)
     }
 }
 
@@ -158,15 +141,19 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::source::Source;
     use crate::source::tests::{content, in_file, remote};
+    use crate::source::{Source, place};
 
     #[test]
     fn what_was_read_for_one_node_is_there_for_the_other() {
         let (_file, source) = in_file(&content(24 << 20));
         let (source, sums) = source.scan(&remote(), Path::new("local"), &|_| {}).unwrap();
         let Source::File(local) = source else { panic!("it is a file") };
-        let read = |index| local.block(&sums, ChunkId::C2, index).unwrap().0;
+        let read = |index: u64| {
+            let expected = sums.blocks[1][usize::try_from(index).unwrap()];
+            let place = place(sums.size, ChunkId::C2, index);
+            local.block(ChunkId::C2, index, place, expected).unwrap()
+        };
         let first = read(0);
         assert_eq!(read(0).as_ptr(), first.as_ptr());
         assert_ne!(read(0).as_ptr(), first.as_ptr(), "both have had it");
