@@ -1,5 +1,5 @@
 //! How much of large files is in memory: however many of them a program moves at once, a few have
-//! their turn, and the others wait. With all of it a client stays below 64 MiB.
+//! their turn, and the others wait. So a program that does nothing else stays below 64 MiB.
 
 use std::sync::Arc;
 
@@ -28,12 +28,12 @@ pub(crate) struct Room {
     buffers: Arc<Buffers>,
 }
 
-/// Holds it while it is kept. There is always one: nobody closes a room.
+/// A turn, which lasts until it is dropped. There is always one: nobody closes a room.
 type Turn<'a> = Option<SemaphorePermit<'a>>;
 
 impl Room {
-    /// Room where the fewest streams wait for each other, if their bandwidth is limited: a node that
-    /// gets nothing for long takes a stream for broken.
+    /// The room of a client. Where its bandwidth is limited, one file is sent at a time: the fewest
+    /// streams wait for each other then, and a node that gets nothing for long takes one for broken.
     pub(crate) fn new(limited: bool) -> Self {
         let sent = if limited { 1 } else { SENT_AT_ONCE };
         Self {
