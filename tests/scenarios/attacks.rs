@@ -26,6 +26,8 @@ const TARGET: usize = 1;
 const MAX_MEMORY_KIB: u64 = 400 << 10;
 /// No attack goes on for longer, even if something else fails.
 const LONG: Duration = Duration::from_secs(120);
+/// Streams that one user may leave unread, as it is without a setting.
+const SLOW_READS_PER_USER: usize = 32;
 /// What every HTTP/2 connection begins with.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The beginning of a handshake.
@@ -293,8 +295,15 @@ fn floods_of_calls_and_bad_frames_keep_nobody_out() {
 
 type Answered = Result<tonic::Response<tonic::Streaming<pb::GetChunksResponse>>, tonic::Status>;
 
+/// How far an attack is.
+#[derive(Default)]
+struct Attack {
+    begun: AtomicBool,
+    done: AtomicBool,
+}
+
 /// Opens many streams on a few connections and takes nothing of them; returns how many ended.
-async fn read_nothing(cluster: &Cluster, upload: &[u8], chunk: u32, done: &AtomicBool) -> usize {
+async fn read_nothing(cluster: &Cluster, upload: &[u8], chunk: u32, attack: &Attack) -> usize {
     let mut streams = Vec::new();
     for _ in 0..4 {
         let mut api = cluster.api_as("mallory", TARGET).await;
@@ -317,7 +326,9 @@ async fn read_nothing(cluster: &Cluster, upload: &[u8], chunk: u32, done: &Atomi
         api.stat("large").await;
     }
     let started = Instant::now();
-    while !done.load(Ordering::Relaxed) && started.elapsed() < LONG {
+    while !attack.done.load(Ordering::Relaxed) && started.elapsed() < LONG {
+        let answered = streams.iter().filter(|stream| stream.is_finished()).count();
+        attack.begun.fetch_or(answered >= SLOW_READS_PER_USER, Ordering::Relaxed);
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let ends = streams.into_iter().map(|stream| tokio::spawn(has_ended(stream)));
@@ -362,22 +373,25 @@ fn readers_that_take_nothing_keep_nobody_out() {
     cluster.file("large", noise(5, 40 << 20));
     cluster.dfsctl_as("mallory").args(["put", "large"]).run().ok();
     Seen::by_honest_client(&cluster, 5).tell("before");
-    let done = AtomicBool::new(false);
+    let attack = Attack::default();
     std::thread::scope(|scope| {
         let reading = scope.spawn(|| {
             block_on(async {
                 let mut api = cluster.api_as("mallory", TARGET).await;
                 let record = api.stat("large").await.current.expect("it was put");
                 let chunk = (1..=4).find(|chunk| record.have & 1 << (chunk - 1) != 0);
-                read_nothing(&cluster, &record.upload_id, chunk.expect("one"), &done).await
+                read_nothing(&cluster, &record.upload_id, chunk.expect("one"), &attack).await
             })
+        });
+        wait::until_true("he has all that he may", Duration::from_secs(60), || {
+            attack.begun.load(Ordering::Relaxed)
         });
         let seen = Seen::by_honest_client(&cluster, 10);
         seen.tell("400 streams of which nothing is read");
         // Not even he himself is kept out.
         let get = cluster.dfsctl_as("mallory").args(["get", "large", "-"]).run().ok();
         assert!(get.stdout == noise(5, 40 << 20));
-        done.store(true, Ordering::Relaxed);
+        attack.done.store(true, Ordering::Relaxed);
         let ended = reading.join().expect("no panic");
         eprintln!("{ended} of the streams were ended");
         assert!(ended > 0);
