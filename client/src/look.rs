@@ -8,6 +8,7 @@ use dfs_proto::chunk::{ChunkId, ChunkSet};
 use dfs_proto::manifest::{UploadId, Version};
 use dfs_proto::name::FilePath;
 use dfs_proto::placement::{NodeId, PerNode};
+use dfs_proto::protocol::commit::CommitAnswer;
 use dfs_proto::protocol::read::{Effect, Event, Outcome, Read};
 use dfs_proto::wire::pb;
 use futures_util::future::BoxFuture;
@@ -168,8 +169,14 @@ impl Look {
                 Effect::WriteBack { to, version, source } => {
                     wrote_back = true;
                     let (member, path) = (self.nodes.get(to).clone(), self.path.clone());
+                    // A task, which goes on when the decision no longer needs it: one that nobody
+                    // drives while it logs in would keep the node from everybody else.
+                    let write_back = self.nodes.background().spawn(carried(async move {
+                        member.commit(&path, &version, true, &[source]).await
+                    }));
                     self.open.push(Box::pin(async move {
-                        let (answer, error) = member.commit(&path, &version, true, &[source]).await;
+                        let (answer, error) =
+                            write_back.await.unwrap_or((CommitAnswer::NoAnswer, None));
                         (Event::WriteBack(to, answer), error, None)
                     }));
                 }
