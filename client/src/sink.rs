@@ -4,6 +4,7 @@ mod memory;
 mod stream;
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -68,8 +69,9 @@ pub(crate) struct PartFile {
     file: Hold,
     /// Length of the version that is being written.
     size: u64,
-    /// For one at a time: the system has them wait for each other on a core.
-    turn: Semaphore,
+    /// For one at a time: the system has them wait for each other on a core. A thread that writes
+    /// has it to its end, also when nobody waits for that any more.
+    turn: Arc<Semaphore>,
 }
 
 /// What holds the bytes until then.
@@ -101,14 +103,18 @@ impl PartFile {
     pub(crate) fn create(target: &Path, size: u64) -> Result<Self, Error> {
         let target = target.to_owned();
         if size > KEEP_BYTES {
+            // Known before it is fetched.
+            if target.is_dir() {
+                return Err(Error::local("write", target)(ErrorKind::IsADirectory.into()));
+            }
             let partial = Partial::open(&target).map_err(Error::local("write to", &*target))?;
             if let Some(partial) = partial {
                 let file = Hold::Partial(Arc::new(partial));
-                return Ok(Self { target, file, size, turn: Semaphore::new(1) });
+                return Ok(Self { target, file, size, turn: Arc::new(Semaphore::new(1)) });
             }
         }
         let file = Self::temporary(&target)?;
-        Ok(Self { target, file, size, turn: Semaphore::new(1) })
+        Ok(Self { target, file, size, turn: Arc::new(Semaphore::new(1)) })
     }
 
     fn temporary(target: &Path) -> Result<Hold, Error> {
@@ -122,6 +128,8 @@ impl PartFile {
         version: &Version,
         manifest: &Manifest,
     ) -> Result<[Prefix; 4], Error> {
+        // What was still being written of another version is, by now.
+        drop(self.turn.acquire().await);
         self.size = manifest.size();
         let Hold::Partial(partial) = &self.file else {
             return Ok(Default::default());
@@ -169,8 +177,11 @@ impl PartFile {
     /// Writes blocks at their offsets in the file.
     pub(crate) async fn write_all(&self, blocks: Vec<(u64, Bytes)>) -> Result<(), Error> {
         let (held, size) = (self.held(), self.size);
-        let write = move || blocks.iter().try_for_each(|(at, data)| held.write(size, *at, data));
-        let _turn = self.turn.acquire().await;
+        let turn = Arc::clone(&self.turn).acquire_owned().await;
+        let write = move || {
+            let _turn = turn;
+            blocks.iter().try_for_each(|(at, data)| held.write(size, *at, data))
+        };
         let written = tokio::task::spawn_blocking(write).await;
         let written = written.unwrap_or_else(|error| Err(std::io::Error::other(error)));
         written.map_err(Error::local("write", &*self.target))
@@ -226,8 +237,10 @@ impl PartFile {
                 appear(path, &target)
             }
             Hold::Partial(partial) => {
-                complete(partial.file())?;
-                partial.persist(&target).map_err(failed())
+                let whole = complete(partial.file());
+                let there = whole.and_then(|()| partial.persist(&target).map_err(failed()));
+                // Its notes are gone: no other get could go on with it.
+                there.inspect_err(|_| drop(partial.remove()))
             }
         }
     }
@@ -330,6 +343,9 @@ mod tests {
     use super::*;
     use dfs_proto::chunk::ChunkId;
     use dfs_proto::digest::Crc32c;
+    use dfs_proto::manifest::{Content, UploadId};
+    use dfs_proto::tag::{Hlc, Tag};
+    use futures_util::FutureExt;
     use std::collections::BTreeMap;
 
     fn manifest(content: &[u8]) -> Manifest {
@@ -340,6 +356,12 @@ mod tests {
         });
         let modified = "2001-02-03T04:05:06Z";
         Manifest::new(Md5Digest::of(content), size, crcs, modified, BTreeMap::new()).unwrap()
+    }
+
+    fn version(manifest: &Manifest) -> Version {
+        let tag = Tag { hlc: Hlc::new(1), writer: [2; 16] };
+        let content = Content::File(manifest.clone());
+        Version { tag, upload: UploadId::new([3; 16]), content }
     }
 
     fn names(folder: &Path) -> Vec<String> {
@@ -367,6 +389,30 @@ mod tests {
         assert_eq!(names(folder.path()), ["file"]);
     }
 
+    #[test]
+    fn a_version_begins_when_nothing_is_written_of_another_any_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.max_blocking_threads(1).build().unwrap().block_on(async {
+            let (go, wait) = std::sync::mpsc::channel();
+            let busy = tokio::task::spawn_blocking(move || wait.recv());
+            let target = folder.path().join("file");
+            let mut part = PartFile::create(&target, 5).unwrap();
+            // It waits for the thread, and its caller does not wait for it.
+            assert!(part.write(0, "older".into()).now_or_never().is_none());
+            let manifest = manifest(b"newer");
+            let version = version(&manifest);
+            let mut begun = Box::pin(part.begin(&version, &manifest));
+            assert!((&mut begun).now_or_never().is_none(), "the old one is not written yet");
+            go.send(()).unwrap();
+            begun.await.unwrap();
+            busy.await.unwrap().unwrap();
+            part.write(0, "newer".into()).await.unwrap();
+            part.finish(&manifest).unwrap();
+            assert_eq!(std::fs::read(&target).unwrap(), b"newer");
+        });
+    }
+
     #[tokio::test]
     async fn a_file_that_is_given_up_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();
@@ -374,6 +420,24 @@ mod tests {
         part.write(0, "hello".into()).await.unwrap();
         drop(part);
         assert!(names(folder.path()).is_empty());
+    }
+
+    #[tokio::test]
+    async fn where_a_folder_is_no_large_file_begins_and_none_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("target");
+        let mut part = PartFile::create(&target, KEEP_BYTES + 1).unwrap();
+        // One of another length is short enough for a test, and is written over the same notes.
+        let manifest = manifest(b"hello");
+        let version = version(&manifest);
+        part.begin(&version, &manifest).await.unwrap();
+        part.write(0, "hello".into()).await.unwrap();
+        std::fs::create_dir(&target).unwrap();
+        part.finish(&manifest).unwrap_err();
+        assert_eq!(names(folder.path()), ["target"], "nobody could go on with what had come");
+        let refused = PartFile::create(&target, KEEP_BYTES + 1).map(drop).unwrap_err();
+        assert!(refused.to_string().contains("directory"), "{refused}");
+        assert_eq!(names(folder.path()), ["target"]);
     }
 
     #[tokio::test]
