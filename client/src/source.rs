@@ -179,13 +179,13 @@ impl Blocks {
         let index = self.next;
         let expected = *self.sums.blocks[self.chunk.index()].get(usize::try_from(index).ok()?)?;
         self.next += 1;
-        let place = place(self.sums.size, self.chunk, index);
+        let (size, chunk) = (self.sums.size, self.chunk);
         let block = match &self.source {
             // The first pass ran over the same bytes.
-            Source::Bytes(bytes) => Ok(bytes.slice(memory_range(place))),
+            Source::Bytes(bytes) => Ok(bytes.slice(memory_range(place(size, chunk, index)))),
             Source::File(local) => {
-                let (local, chunk) = (Arc::clone(local), self.chunk);
-                let read = move || local.block(chunk, index, place, expected);
+                let local = Arc::clone(local);
+                let read = move || local.block(chunk, index, size, expected);
                 let read = tokio::task::spawn_blocking(read).await;
                 read.unwrap_or_else(|error| Err(Cause::SourceUnreadable(error.to_string())))
             }
@@ -264,6 +264,19 @@ mod tests {
         let (source, sums) = source.scan(&remote(), Path::new("local"), &|_| {}).unwrap();
         file.as_file().set_len(5 << 20).unwrap();
         assert_eq!(read(&source, &Arc::new(sums)).await, Err(Cause::SourceChanged));
+    }
+
+    #[tokio::test]
+    async fn a_file_that_grows_is_noticed() {
+        let (file, source) = in_file(&content(6 << 20));
+        let (source, sums) = source.scan(&remote(), Path::new("local"), &|_| {}).unwrap();
+        file.as_file().set_len((6 << 20) + 1).unwrap();
+        assert_eq!(read(&source, &Arc::new(sums)).await, Err(Cause::SourceChanged));
+
+        let (file, source) = in_file(&content(6 << 20));
+        let grow = |_| file.as_file().set_len((6 << 20) + 1).unwrap();
+        let scanned = source.scan(&remote(), Path::new("local"), &grow);
+        assert!(matches!(scanned.map(drop), Err(Error::Changed { .. })), "in the first pass");
     }
 
     #[test]

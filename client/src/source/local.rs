@@ -3,7 +3,6 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::ops::Range;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,7 +13,7 @@ use rustix::buffer::spare_capacity;
 use rustix::io::{Errno, pread};
 
 use super::pool::{Buffer, Pool};
-use super::{all_blocks, memory_range};
+use super::{all_blocks, memory_range, place};
 use crate::error::Cause;
 
 /// Blocks of a chunk that are kept for its other node. One that is further behind reads for
@@ -46,8 +45,8 @@ impl Local {
         Ok(front)
     }
 
-    /// Reads the whole file on a thread of its own, a block ahead of `take`. False where it
-    /// ends early.
+    /// Reads the whole file on a thread of its own, a block ahead of `take`. False where it is not,
+    /// or at the end not any more, of this size.
     pub(super) fn scan(
         &self,
         size: u64,
@@ -78,17 +77,17 @@ impl Local {
                 }
                 take(chunk, &block.bytes, sum);
             }
-            Ok(true)
+            Ok(self.length()? == size)
         })
     }
 
-    /// Reads a block of a chunk, which is at `place`, and checks it, or takes what the other
+    /// Reads a block of a chunk of a file of `size` bytes and checks it, or takes what the other
     /// node's stream has read.
     pub(super) fn block(
         &self,
         chunk: ChunkId,
         index: u64,
-        place: Range<u64>,
+        size: u64,
         expected: Crc32c,
     ) -> Result<Bytes, Cause> {
         let recent = &self.recent[chunk.index()];
@@ -98,10 +97,14 @@ impl Local {
         {
             return Ok(block);
         }
+        let unreadable = |error: std::io::Error| Cause::SourceUnreadable(error.to_string());
+        let place = place(size, chunk, index);
         let (length, mut buffer) = (memory_range(place.clone()).len(), self.pool.buffer());
-        read_up_to(&self.file, &mut buffer.bytes, length, place.start)
-            .map_err(|error| Cause::SourceUnreadable(error.to_string()))?;
-        if buffer.bytes.len() != length || Crc32c::of(&buffer.bytes) != expected {
+        read_up_to(&self.file, &mut buffer.bytes, length, place.start).map_err(unreadable)?;
+        // Whichever chunk ends last: a file that has grown by then is not what was summed up.
+        let last = place.end == chunk.range(size).end;
+        let same = buffer.bytes.len() == length && Crc32c::of(&buffer.bytes) == expected;
+        if !same || last && self.length().map_err(unreadable)? != size {
             return Err(Cause::SourceChanged);
         }
         let block = Bytes::from(buffer);
@@ -141,8 +144,8 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::source::Source;
     use crate::source::tests::{content, in_file, remote};
-    use crate::source::{Source, place};
 
     #[test]
     fn what_was_read_for_one_node_is_there_for_the_other() {
@@ -151,8 +154,7 @@ mod tests {
         let Source::File(local) = source else { panic!("it is a file") };
         let read = |index: u64| {
             let expected = sums.blocks[1][usize::try_from(index).unwrap()];
-            let place = place(sums.size, ChunkId::C2, index);
-            local.block(ChunkId::C2, index, place, expected).unwrap()
+            local.block(ChunkId::C2, index, sums.size, expected).unwrap()
         };
         let first = read(0);
         assert_eq!(read(0).as_ptr(), first.as_ptr());
