@@ -15,7 +15,7 @@ use dfs_proto::protocol::put::Prepared;
 use dfs_proto::wire::status::Reason;
 use dfs_proto::wire::{convert, pb};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::connect::{Node, PROGRESS_LIMIT, Session, cause, within};
@@ -35,6 +35,9 @@ const HEADER_BYTES: usize = 1 << 10;
 
 /// The slowest line that a batch of small files is sent over, in bytes per second.
 pub(crate) const SLOWEST_BYTES_PER_SECOND: u64 = 128 << 10;
+
+/// How long a block of a local file may take to be read: less than a node waits for it.
+const READ_LIMIT: Duration = Duration::from_secs(25);
 
 /// How often a stream to one node may break and go on.
 const MAX_BREAKS: u32 = 3;
@@ -276,17 +279,17 @@ async fn stream(
                 if send.send(message).await.is_err() {
                     return Ok(());
                 }
-                progress.store(millis(started), Ordering::Relaxed);
-                let Some(next) = blocks.next().await else {
+                // While it is read, or waits for its turn, the node is not to blame.
+                progress.store(millis(started.elapsed() + READ_LIMIT), Ordering::Relaxed);
+                let next = timeout(READ_LIMIT, blocks.next()).await.map_err(|_| slow_source())?;
+                progress.store(millis(started.elapsed()), Ordering::Relaxed);
+                let Some(next) = next else {
                     break;
                 };
                 let (data, crc) = next?;
                 let wait = node.reserve(data.len() as u64);
                 if !wait.is_zero() {
-                    // Nothing is stuck while it waits for its turn.
-                    let until = started.elapsed() + wait;
-                    let until = u64::try_from(until.as_millis()).unwrap_or(u64::MAX);
-                    progress.store(until, Ordering::Relaxed);
+                    progress.store(millis(started.elapsed() + wait), Ordering::Relaxed);
                     tokio::time::sleep(wait).await;
                 }
                 upload.sent(node, data.len() as u64);
@@ -302,6 +305,8 @@ async fn stream(
     loop {
         let last = started + Duration::from_millis(progress.load(Ordering::Relaxed));
         tokio::select! {
+            // The clock last: a client that was stopped looks first at what came meanwhile.
+            biased;
             answer = &mut call => {
                 return match answer {
                     Ok(answer) => Ok(answer),
@@ -312,7 +317,7 @@ async fn stream(
                 end?;
                 fed = true;
                 limit += Duration::from_secs(upload.payload(chunks) / SYNC_BYTES_PER_SECOND);
-                progress.store(millis(started), Ordering::Relaxed);
+                progress.store(millis(started.elapsed()), Ordering::Relaxed);
             }
             () = tokio::time::sleep_until(last + limit) => {
                 let last = started + Duration::from_millis(progress.load(Ordering::Relaxed));
@@ -324,8 +329,12 @@ async fn stream(
     }
 }
 
-fn millis(started: Instant) -> u64 {
-    u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn slow_source() -> Cause {
+    Cause::SourceUnreadable(format!("a block took longer than {} s", READ_LIMIT.as_secs()))
 }
 
 /// What the answer to a stream with one upload says.
