@@ -193,11 +193,11 @@ impl Putting {
     /// Where a chunk that may come goes.
     fn target(&mut self, header: Header, first_block: u64) -> Result<Target, NodeError> {
         let length = header.sum().length;
-        match first_block {
-            _ if length <= INLINE_BYTES => self.check_small_room(length)?,
-            0 => self.node.check_room(length)?,
-            // What goes on has had its room since it was begun.
-            _ => self.node.check_room(0)?,
+        if length <= INLINE_BYTES {
+            self.check_small_room(length)?;
+        } else {
+            let kept = self.kept(&header, first_block);
+            self.node.check_room(length.saturating_sub(kept))?;
         }
         let node = &self.node;
         let target = if length <= INLINE_BYTES {
@@ -216,6 +216,15 @@ impl Putting {
             Target::File(node.tasks.spawn_blocking(move || store.start(header)))
         };
         Ok(target)
+    }
+
+    /// Bytes of a large chunk that are on the disk already, where it goes on.
+    fn kept(&self, header: &Header, first_block: u64) -> u64 {
+        match first_block {
+            0 => 0,
+            // The room for the others was given back when its stream broke.
+            _ => self.node.store.durable_bytes(&header.key, &header.path),
+        }
     }
 
     /// Whether the disk has room for a small chunk. It is asked for as many as go into one transaction;

@@ -24,7 +24,7 @@ struct Fixture {
     node: Arc<Node>,
 }
 
-fn open(dir: &TempDir, grace: Duration, quotas: Quotas) -> Arc<Node> {
+fn open(dir: &TempDir, grace: Duration, quotas: Quotas, disk_reserve: Option<u64>) -> Arc<Node> {
     let identity = Identity {
         cluster: ClusterName::new("demo").unwrap(),
         node: NodeId::N1,
@@ -35,6 +35,7 @@ fn open(dir: &TempDir, grace: Duration, quotas: Quotas) -> Arc<Node> {
     let poison = Poison::default();
     let index = Index::open(&dir.path().join("index"), OWN, poison.clone()).unwrap();
     let store = ChunkStore::open(dir.path(), Duration::from_secs(3600)).unwrap();
+    let store = store.keeping(disk_reserve);
     Node::new(identity, index, store, poison, (grace, quotas), false).unwrap()
 }
 
@@ -51,15 +52,20 @@ impl Fixture {
         let dir = tempfile::tempdir().unwrap();
         ChunkStore::create(dir.path()).unwrap();
         Index::create(&dir.path().join("index"), OWN).unwrap();
-        let node = open(&dir, grace, quotas);
+        let node = open(&dir, grace, quotas, None);
         Self { dir, node }
     }
 
     async fn reopen(self) -> Self {
+        self.reopen_keeping(None).await
+    }
+
+    /// Starts the node again; from then on it keeps so many bytes of the disk free.
+    async fn reopen_keeping(self, disk_reserve: Option<u64>) -> Self {
         self.node.close(Duration::from_secs(5)).await;
         let Self { dir, node } = self;
         drop(node);
-        let node = open(&dir, Duration::from_secs(900), Quotas::default());
+        let node = open(&dir, Duration::from_secs(900), Quotas::default(), disk_reserve);
         Self { dir, node }
     }
 

@@ -52,7 +52,10 @@ pub(crate) struct ChunkStore {
     /// only.
     durable_dirs: Mutex<HashSet<PathBuf>>,
     serial: AtomicU64,
-    /// Unfinished chunks that are kept. Held for map access and a rename.
+    /// Held from the look at the free room until some of it is taken: one `fallocate`.
+    taking_room: Mutex<()>,
+    /// Unfinished chunks that are kept. Held for map access and a rename, and while room is taken
+    /// for one of them or given back.
     partials: Mutex<Partials>,
     /// How long they are.
     staging_ttl: Duration,
@@ -120,6 +123,7 @@ impl ChunkStore {
             root: root.to_owned(),
             durable_dirs: Mutex::default(),
             serial: AtomicU64::new(0),
+            taking_room: Mutex::default(),
             partials: Mutex::default(),
             staging_ttl,
             reserve: None,
@@ -184,6 +188,10 @@ impl ChunkStore {
 
     fn partials(&self) -> MutexGuard<'_, Partials> {
         self.partials.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn taking_room(&self) -> MutexGuard<'_, ()> {
+        self.taking_room.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn durable_dirs(&self) -> MutexGuard<'_, HashSet<PathBuf>> {

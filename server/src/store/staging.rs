@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
@@ -116,7 +117,7 @@ impl ChunkStore {
     }
 
     /// Takes the kept file of a chunk for one who goes on with it at `first_block`, under a new
-    /// name.
+    /// name, and the room for the blocks that it lacks. Where that fails the file stays kept.
     pub(super) fn claim(
         &self,
         header: &Header,
@@ -141,7 +142,15 @@ impl ChunkStore {
         if found.header.path != header.path || blocks < first_block {
             return Err(staged(blocks));
         }
-        fs::rename(&path, name).map_err(WriteError::Io)?;
+        let missing = missing(&found.header, blocks);
+        let claimed = self
+            .take_room(&found.file, &missing)
+            .and_then(|()| fs::rename(&path, name).map_err(WriteError::Io));
+        if let Err(error) = claimed {
+            // A file system may have taken some of the room before it found no more.
+            give_back_room(&found.file, &missing);
+            return Err(error);
+        }
         partials.remove(&header.key);
         Ok(found)
     }
@@ -163,7 +172,7 @@ impl ChunkStore {
         if blocks == 0 || partials.get(key).is_some_and(|old| old.blocks >= blocks) {
             return Ok(());
         }
-        give_back_room(file, header, bytes);
+        give_back_room(file, &missing(header, blocks));
         // Opened before the rename: a process that is out of descriptors has changed nothing.
         let dir = File::open(self.root.join(STAGING)).map_err(WriteError::Io)?;
         fs::rename(path, self.partial_path(key)).map_err(WriteError::Io)?;
@@ -272,13 +281,19 @@ pub(super) fn sync_entries(dir: &File) -> Result<(), WriteError> {
     timed(Synced::Directory, || dir.sync_all()).map_err(WriteError::Sync)
 }
 
-/// The room that was taken for blocks that have not come. Best effort.
-fn give_back_room(file: &File, header: &Header, bytes: u64) {
+/// Where in a chunk's file the blocks after the first `blocks` go, in bytes.
+fn missing(header: &Header, blocks: u64) -> Range<u64> {
     let length = header.sum().length;
-    let start = u64::try_from(header.encode().len()).unwrap_or(u64::MAX).saturating_add(bytes);
+    let front = u64::try_from(header.encode().len()).unwrap_or(u64::MAX);
+    let start = front.saturating_add(block_range(length, blocks).start);
+    start..front.saturating_add(length)
+}
+
+/// Gives back the room that was taken for blocks that have not come. Best effort.
+fn give_back_room(file: &File, missing: &Range<u64>) {
     let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-    if bytes < length {
-        let _ = fallocate(file, flags, start, length - bytes);
+    if !missing.is_empty() {
+        let _ = fallocate(file, flags, missing.start, missing.end - missing.start);
     }
 }
 

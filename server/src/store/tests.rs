@@ -8,6 +8,7 @@ use dfs_proto::digest::{Crc32c, Md5Digest};
 use dfs_proto::manifest::Manifest;
 use dfs_proto::name::FilePath;
 use proptest::prelude::*;
+use std::os::unix::fs::MetadataExt;
 use tempfile::TempDir;
 
 const BLOCK: usize = BLOCK_BYTES as usize;
@@ -331,6 +332,64 @@ fn of_two_that_broke_the_longer_one_is_kept() {
     let second = store.resume(&header, 3).err().unwrap();
     assert!(matches!(second, WriteError::NotStaged { staged: 0, .. }), "one at a time");
     drop(first);
+    assert_eq!(files(&dir, STAGING), Vec::<String>::new());
+}
+
+/// A store of the same directory for whose chunks the disk has no room.
+fn full(dir: &TempDir) -> ChunkStore {
+    let store = ChunkStore::open(dir.path(), Duration::from_secs(3600)).unwrap();
+    let store = store.keeping(Some(u64::MAX));
+    store.sweep(now_ms(), |_| Ok::<_, io::Error>(false)).unwrap();
+    store
+}
+
+/// Bytes that a file takes on the disk.
+fn taken(path: &Path) -> u64 {
+    fs::metadata(path).unwrap().blocks() * 512
+}
+
+#[test]
+fn what_is_kept_stays_where_the_disk_has_no_room_for_the_rest() {
+    let (dir, store) = store();
+    let (header, data) = chunk(8 * BLOCK);
+    store.keep(begun(&store, &header, &data, 2), 1000).unwrap();
+    let path = store.partial_path(&header.key);
+    let kept = taken(&path);
+
+    let store = full(&dir);
+    for first_block in [2, 1] {
+        let refused = store.resume(&header, first_block).err().expect("it is refused");
+        assert!(matches!(refused, WriteError::Full { needed: n } if n >= 6 << 20), "{refused}");
+        assert_eq!(store.durable_bytes(&header.key, &header.path), 2 << 20);
+        assert_eq!(taken(&path), kept, "nothing was taken of what is kept free");
+    }
+
+    let (store, _) = swept(&dir, now_ms());
+    let mut writer = store.resume(&header, 2).unwrap();
+    for (block, index) in blocks(&data).iter().zip(0..).skip(2) {
+        writer.append(index, block, Crc32c::of(block)).unwrap();
+    }
+    store.publish(writer.finish().unwrap()).unwrap();
+    verify(&store, &header).unwrap();
+}
+
+#[test]
+fn what_is_whole_but_for_its_name_needs_no_more_room() {
+    let (dir, store) = store();
+    let (header, data) = chunk(2 * BLOCK);
+    store.keep(begun(&store, &header, &data, 2), 1000).unwrap();
+    let store = full(&dir);
+    store.publish(store.resume(&header, 2).unwrap().finish().unwrap()).unwrap();
+    verify(&store, &header).unwrap();
+}
+
+#[test]
+fn room_is_looked_for_where_it_is_taken() {
+    let (dir, store) = store();
+    let store = store.keeping(Some(u64::MAX));
+    let (header, _) = chunk(2 * BLOCK);
+    let refused = store.start(header).err().expect("it is refused");
+    assert!(matches!(refused, WriteError::Full { .. }), "{refused}");
     assert_eq!(files(&dir, STAGING), Vec::<String>::new());
 }
 

@@ -5,6 +5,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -14,6 +15,8 @@ use bytes::Bytes;
 use dfs_proto::chunk::{block_count, block_range};
 use dfs_proto::digest::Crc32c;
 use dfs_proto::manifest::ChunkSum;
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
 
 use super::format::{Header, encode_trailer, trailer_bytes};
 use super::staging::{Found, count, sync_entries};
@@ -181,7 +184,7 @@ impl ChunkStore {
         let options = options.write(true).create_new(true).mode(0o600);
         let mut file = options.open(&path).map_err(WriteError::io(needed))?;
         let staged = Staged { path };
-        reserve(&file, needed)?;
+        self.take_room(&file, &(0..needed))?;
         file.write_all(&front).map_err(WriteError::io(needed))?;
         let front = u64::try_from(front.len()).unwrap_or(u64::MAX);
         Ok(ChunkWriter {
@@ -199,7 +202,7 @@ impl ChunkStore {
     }
 
     /// Goes on with a chunk that was kept: `first_block` is the next one to come, and those
-    /// before it have to be here.
+    /// before it have to be here. Where the disk has no room for the rest it stays kept.
     pub(crate) fn resume(
         &self,
         header: &Header,
@@ -210,8 +213,6 @@ impl ChunkStore {
             self.claim(header, first_block, &path)?;
         let staged = Staged { path };
         let sum = header.sum();
-        let needed = sum.length.saturating_add(trailer_bytes(sum.length));
-        reserve(&file, data_offset.saturating_add(needed))?;
         let noted = usize::try_from(first_block).unwrap_or(usize::MAX);
         let trailer = data_offset.saturating_add(sum.length);
         let forgotten = blocks.len().saturating_sub(noted);
@@ -219,7 +220,8 @@ impl ChunkStore {
         if forgotten > 0 {
             // Their checksums go before their bytes are written anew.
             let at = trailer.saturating_add(first_block.saturating_mul(4));
-            file.write_all_at(&vec![0; 4 * forgotten], at).map_err(WriteError::io(needed))?;
+            let zeros = vec![0; 4 * forgotten];
+            file.write_all_at(&zeros, at).map_err(WriteError::io(sum.length))?;
             timed(Synced::Chunk, || file.sync_data()).map_err(WriteError::Sync)?;
         }
         let next = data_offset.saturating_add(block_range(sum.length, first_block).start);
@@ -249,6 +251,23 @@ impl ChunkStore {
         let ChunkWriter { file, staged, header, blocks, .. } = writer;
         let blocks = count(&blocks);
         self.keep_file(&staged.path, &file, &header, blocks, now_ms)
+    }
+
+    /// Takes the room for these bytes of a file from the disk before they come, so that uploads at
+    /// the same time do not all believe in the same free bytes. [`WriteError::Full`] where that
+    /// would be room that is kept for the index.
+    pub(super) fn take_room(&self, file: &File, range: &Range<u64>) -> Result<(), WriteError> {
+        let needed = range.end.saturating_sub(range.start);
+        // Held until the room is taken: the next one finds so much less.
+        let _taking = self.taking_room();
+        if needed > self.space().map_err(WriteError::Io)?.free_for_chunks(self.reserve) {
+            return Err(WriteError::Full { needed });
+        }
+        match fallocate(file, FallocateFlags::empty(), range.start, needed) {
+            Err(Errno::NOSPC | Errno::DQUOT) => Err(WriteError::Full { needed }),
+            // Not every file system can; then the writes find out.
+            _ => Ok(()),
+        }
     }
 
     /// A new name in staging.
@@ -294,18 +313,6 @@ fn file_bytes(front: &[u8], header: &Header) -> u64 {
     let length = header.sum().length;
     let front = u64::try_from(front.len()).unwrap_or(u64::MAX);
     front.saturating_add(length).saturating_add(trailer_bytes(length))
-}
-
-/// Takes the room for a file from the disk before its data comes, so that uploads at the same
-/// time do not all believe in the same free bytes.
-fn reserve(file: &File, bytes: u64) -> Result<(), WriteError> {
-    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, bytes) {
-        Err(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT) => {
-            Err(WriteError::Full { needed: bytes })
-        }
-        // Not every file system can; then the writes find out.
-        _ => Ok(()),
-    }
 }
 
 impl ChunkWriter {

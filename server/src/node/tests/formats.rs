@@ -75,7 +75,7 @@ impl Fixture {
             space.rotate_memtable_and_wait().unwrap();
         }
         drop(database);
-        let node = open(&dir, Duration::from_secs(900), Quotas::default());
+        let node = open(&dir, Duration::from_secs(900), Quotas::default(), None);
         Self { dir, node }
     }
 }
@@ -128,7 +128,7 @@ async fn a_data_directory_of_the_first_format_is_read() {
     assert_eq!(identity.incarnation, OWN);
     assert_eq!(identity.boot, Boot { count: 1, nonce: 1 });
 
-    let node = open(&dir, Duration::from_secs(900), Quotas::default());
+    let node = open(&dir, Duration::from_secs(900), Quotas::default(), None);
     let fixture = Fixture { dir, node };
     let Files { small, large, replaced, removed, prepared, fenced } = files();
     for (file, chunk) in

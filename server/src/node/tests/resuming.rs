@@ -1,6 +1,7 @@
 //! Chunks whose stream broke, and streams that go on with them.
 
 use super::*;
+use crate::store::room::NoRoom;
 
 /// Chunks of this file have four blocks, the last one short.
 const LONG: usize = 4 * (3 << 20) + 4 * 77;
@@ -98,6 +99,26 @@ async fn a_chunk_goes_on_after_a_restart_and_from_further_back() {
     let put = fixture.send(&file, C1, 2..4).await.unwrap().finish().await.unwrap();
     assert_eq!(put.0[0].result, Ok(()));
     assert!(fixture.check(&file).await.bad.is_empty());
+    assert_eq!(fixture.read(&file, C1).await.unwrap(), file.chunk(C1));
+}
+
+#[tokio::test]
+async fn a_chunk_finds_no_room_for_its_rest_and_goes_on_when_there_is_some() {
+    let fixture = Fixture::new();
+    let file = File::new("a", 1, LONG);
+    fixture.break_off(&file, C1, 0..2).await;
+
+    let fixture = fixture.reopen_keeping(Some(u64::MAX)).await;
+    let refused = fixture.send(&file, C1, 2..2).await.err().expect("it is refused");
+    let rest = file.chunk(C1).len() as u64 - 2 * MIB;
+    let full = NoRoom::Bytes { needed: rest, free: 0 };
+    assert!(matches!(refused, NodeError::Full(found) if found == full), "{refused}");
+    fixture.settle().await;
+    assert_eq!(fixture.durable(&file), [2 * MIB, 0, 0, 0]);
+
+    let fixture = fixture.reopen().await;
+    let put = fixture.send(&file, C1, 2..4).await.unwrap().finish().await.unwrap();
+    assert_eq!(put.0[0].result, Ok(()));
     assert_eq!(fixture.read(&file, C1).await.unwrap(), file.chunk(C1));
 }
 
