@@ -282,6 +282,11 @@ pub(crate) enum Place<'a> {
 }
 
 impl Place<'_> {
+    /// Whether somebody takes the bytes who may pause.
+    pub(crate) fn may_pause(&self) -> bool {
+        matches!(self, Self::Stream(_) | Self::Part { .. })
+    }
+
     /// Writes the block that begins `offset` bytes into the chunk.
     pub(crate) async fn write(&mut self, offset: u64, data: Bytes) -> Result<(), Error> {
         match self {

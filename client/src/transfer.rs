@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use dfs_proto::chunk::{ChunkId, ChunkSet, block_count, block_range};
 use dfs_proto::digest::Crc32c;
 use dfs_proto::manifest::{Manifest, Version};
@@ -12,6 +13,7 @@ use dfs_proto::placement::NodeId;
 use dfs_proto::wire::pb;
 use dfs_proto::wire::status::Reason;
 use futures_util::FutureExt;
+use tokio::time::timeout;
 use tonic::Streaming;
 
 use crate::connect::{Node, PROGRESS_LIMIT, cause, within};
@@ -22,6 +24,10 @@ use crate::sink::Place;
 use crate::trace::carried;
 use crate::upload::{Progress, Traffic};
 
+/// How long a block may wait for whoever takes it while the node goes on sending. What it sends
+/// meanwhile fills the room that all its answers share.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// Limit for a node's own check of a chunk.
 const CHECK_LIMIT: Duration = Duration::from_secs(60);
 
@@ -30,7 +36,7 @@ const CHECK_LIMIT: Duration = Duration::from_secs(60);
 pub(crate) struct Piece {
     pub(crate) chunk: ChunkId,
     /// The next block wanted.
-    next: u64,
+    pub(crate) next: u64,
     /// The block after the last one wanted; `None`: all to the end of the chunk.
     end: Option<u64>,
     /// Checksum of the blocks before the next one; `None` where they are not known.
@@ -73,7 +79,8 @@ pub(crate) struct Transfer<'a> {
 }
 
 impl Transfer<'_> {
-    /// Fetches the rest of a piece from one node.
+    /// Fetches the rest of a piece from one node: in one stream, and block by block once whoever
+    /// takes it has paused.
     pub(crate) async fn run(
         &self,
         id: NodeId,
@@ -82,63 +89,84 @@ impl Transfer<'_> {
     ) -> Result<(), Failure> {
         let node = self.nodes.get(id).node();
         let sum = self.manifest.chunk(piece.chunk);
-        let mut stream = match self.open(node, &piece).await {
-            Ok(stream) => stream,
-            Err(error) => return Err(self.fail(id, piece, error.cause)),
-        };
         let end = piece.end.unwrap_or_else(|| block_count(sum.length));
+        let mut paused = false;
         while piece.next < end {
-            let block = match next_block(&mut stream).await {
-                Ok(block) => block,
-                Err(cause) => return Err(self.fail(id, piece, cause)),
-            };
-            self.traffic.add(id, block.data.len() as u64);
-            node.take(block.data.len() as u64).await;
-            let range = block_range(sum.length, piece.next);
-            let length = range.end - range.start;
-            let crc = Crc32c::of(&block.data);
-            let expected = block.chunk == u32::from(piece.chunk.get())
-                && u64::from(block.index) == piece.next
-                && block.data.len() as u64 == length
-                && block.crc32c == crc.get();
-            if !expected {
-                let why = format!("block {} of chunk {} is damaged", piece.next, piece.chunk);
-                return Err(self.fail(id, piece, Cause::Nonsense(why)));
-            }
-            let whole = piece.crc.map(|before| before.then(crc, length));
-            if range.end == sum.length && whole.is_some_and(|whole| whole != sum.crc) {
-                // Each block agrees with its checksum but not with the chunk's: start over.
-                let what = format!("chunk {} is not the one that was stored", piece.chunk);
-                let gone = matches!(place, Place::Stream(_) | Place::Part { .. });
-                if gone && piece.next > 0 {
-                    // Its first blocks have left the process and cannot be taken back.
-                    let (path, nodes) = (self.path.clone(), Vec::new());
-                    return Err(Failure::Local(Error::Corrupt { path, what, nodes }));
+            let until = if paused { piece.next + 1 } else { end };
+            let opened = self.open(node, &piece, until).await;
+            let mut stream = Some(opened.map_err(|error| self.fail(id, piece, error.cause))?);
+            while let Some(open) = &mut stream {
+                let block = match next_block(open).await {
+                    Ok(block) => block,
+                    Err(cause) => return Err(self.fail(id, piece, cause)),
+                };
+                self.traffic.add(id, block.data.len() as u64);
+                node.take(block.data.len() as u64).await;
+                let range = block_range(sum.length, piece.next);
+                let length = range.end - range.start;
+                piece.crc = self.check(id, piece, &block, &place)?;
+                piece.next += 1;
+                if piece.next == until
+                    && let Some(stream) = stream.take()
+                {
+                    self.let_end(stream);
                 }
-                let again = Piece { next: 0, crc: Some(Crc32c::default()), ..piece };
-                return Err(self.fail(id, again, Cause::Nonsense(what)));
+                let written = write(&mut place, range.start, block.data, &mut stream).await;
+                paused |= written.map_err(Failure::Local)?;
+                if let Some(progress) = self.progress {
+                    progress.advance(length);
+                }
             }
-            place.write(range.start, block.data).await.map_err(Failure::Local)?;
-            if let Some(progress) = self.progress {
-                progress.advance(length);
-            }
-            piece.crc = whole;
-            piece.next += 1;
         }
-        self.let_end(stream);
         Ok(())
     }
 
+    /// Checks the next block of a piece; what the checksum of the chunk is with it.
+    fn check(
+        &self,
+        id: NodeId,
+        piece: Piece,
+        block: &pb::Block,
+        place: &Place<'_>,
+    ) -> Result<Option<Crc32c>, Failure> {
+        let sum = self.manifest.chunk(piece.chunk);
+        let range = block_range(sum.length, piece.next);
+        let length = range.end - range.start;
+        let crc = Crc32c::of(&block.data);
+        let expected = block.chunk == u32::from(piece.chunk.get())
+            && u64::from(block.index) == piece.next
+            && block.data.len() as u64 == length
+            && block.crc32c == crc.get();
+        if !expected {
+            let why = format!("block {} of chunk {} is damaged", piece.next, piece.chunk);
+            return Err(self.fail(id, piece, Cause::Nonsense(why)));
+        }
+        let whole = piece.crc.map(|before| before.then(crc, length));
+        if range.end == sum.length && whole.is_some_and(|whole| whole != sum.crc) {
+            // Each block agrees with its checksum but not with the chunk's: start over.
+            let what = format!("chunk {} is not the one that was stored", piece.chunk);
+            if place.may_pause() && piece.next > 0 {
+                // Its first blocks have left the process and cannot be taken back.
+                let (path, nodes) = (self.path.clone(), Vec::new());
+                return Err(Failure::Local(Error::Corrupt { path, what, nodes }));
+            }
+            let again = Piece { next: 0, crc: Some(Crc32c::default()), ..piece };
+            return Err(self.fail(id, again, Cause::Nonsense(what)));
+        }
+        Ok(whole)
+    }
+
+    /// Asks for the blocks of a piece up to `until`.
     async fn open(
         &self,
         node: &Node,
         piece: &Piece,
+        until: u64,
     ) -> Result<Streaming<pb::GetChunksResponse>, NodeError> {
         let range = pb::BlockRange {
             chunk: piece.chunk.get().into(),
             first_block: u32::try_from(piece.next).unwrap_or(u32::MAX),
-            block_count: u32::try_from(piece.end.map_or(0, |end| end - piece.next))
-                .unwrap_or_default(),
+            block_count: u32::try_from(until - piece.next).unwrap_or_default(),
         };
         let source = pb::UploadSource {
             path: self.path.as_str().to_owned(),
@@ -163,7 +191,7 @@ impl Transfer<'_> {
     fn let_end(&self, mut stream: Streaming<pb::GetChunksResponse>) {
         if stream.message().now_or_never().is_none() {
             self.nodes.background().spawn(async move {
-                let _ = tokio::time::timeout(PROGRESS_LIMIT, stream.message()).await;
+                let _ = timeout(PROGRESS_LIMIT, stream.message()).await;
             });
         }
     }
@@ -176,6 +204,7 @@ impl Transfer<'_> {
                 | Cause::Broken(_)
                 | Cause::Credentials
                 | Cause::WrongNode { .. }
+                | Cause::Refused { reason: Some(Reason::ShuttingDown | Reason::StreamIdle), .. }
         );
         let bad = matches!(
             &cause,
@@ -209,9 +238,28 @@ impl Transfer<'_> {
     }
 }
 
+/// Writes a block. When whoever takes it pauses the node's stream ends first; tells whether he did.
+async fn write(
+    place: &mut Place<'_>,
+    offset: u64,
+    data: Bytes,
+    stream: &mut Option<Streaming<pb::GetChunksResponse>>,
+) -> Result<bool, Error> {
+    let watched = place.may_pause() && stream.is_some();
+    let write = place.write(offset, data);
+    tokio::pin!(write);
+    if watched {
+        if let Ok(written) = timeout(PAUSE, &mut write).await {
+            return written.map(|()| false);
+        }
+        *stream = None;
+    }
+    write.await.map(|()| watched)
+}
+
 async fn next_block(stream: &mut Streaming<pb::GetChunksResponse>) -> Result<pb::Block, Cause> {
     let what = "GetChunks";
-    match tokio::time::timeout(PROGRESS_LIMIT, stream.message()).await {
+    match timeout(PROGRESS_LIMIT, stream.message()).await {
         Ok(Ok(Some(pb::GetChunksResponse {
             message: Some(pb::get_chunks_response::Message::Block(block)),
         }))) => Ok(block),
