@@ -17,23 +17,27 @@ use dfs_proto::protocol::fetch::{Fetch, Source};
 use dfs_proto::protocol::read::Outcome;
 use dfs_proto::tag::Tag;
 use dfs_proto::wire::pb::Selection;
+use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 
 use crate::connect::Notice;
-use crate::error::{Error, Operation};
+use crate::error::{Error, NodeError, Operation};
 use crate::look::Look;
 use crate::nodes::Nodes;
 use crate::pairs::{Pair, Turn};
 use crate::sink::{Memory, PartFile, Sink, StreamSink, WrongDigest};
-use crate::transfer::Transfer;
-use crate::upload::{Progress, Traffic};
+use crate::transfer::{Piece, Transfer};
+use crate::upload::{Progress, REVIVE_LIMIT, Traffic};
 use crate::whole::Whole;
-use job::Job;
+use job::{Job, Sources};
 pub(crate) use part::get_range;
 
 /// How long a decided GET waits for nodes that have not answered, so that four nodes share the
 /// work; after that the others do theirs.
 const LINGER: Duration = Duration::from_millis(500);
+
+/// How often nodes may go away while one GET is under way, and be there again.
+const MAX_BREAKS: u32 = 8;
 
 /// What a GET may be told.
 #[derive(Clone, Default)]
@@ -107,17 +111,15 @@ async fn run(
     place: &mut Option<Sink>,
 ) -> Result<GetReport, Error> {
     let mut read = Get::start(nodes, path, options);
+    if let Output::Memory(memory) = output {
+        read.limit = memory.limit();
+    }
     let (mut look, version, unconfirmed) = read.decide().await?;
     if let (Some(progress), Some(manifest)) = (&read.options.progress, version.manifest()) {
         progress.start(manifest.size());
     }
     let size = version.manifest().map_or(0, Manifest::size);
-    if let Output::Memory(memory) = output
-        && size > memory.limit()
-    {
-        return Err(Error::TooLarge { path: read.path, size, limit: memory.limit() });
-    }
-    let here = read.gather(&mut look, &version).await;
+    let mut here = read.gather(&mut look, &version).await;
     // Nothing local is touched before the file is known to exist.
     let come: u64 = here.iter().map(|(_, data)| data.len() as u64).sum();
     let sink = place.insert(match output {
@@ -134,11 +136,11 @@ async fn run(
         }
         Output::Stream(stream) => Sink::Stream(StreamSink::new(stream, read.options.verify)),
     });
-    let mut decided = (version, unconfirmed);
-    if let Err(error) = read.fetch(&mut look, &decided.0, here, sink).await {
-        decided = read.newer(&decided.0, error, sink).await?;
+    let (mut version, mut unconfirmed) = (version, unconfirmed);
+    while let Err(error) = read.fetch(&mut look, &version, here, sink).await {
+        (look, version, unconfirmed) = read.again(version, error, sink).await?;
+        here = read.gather(&mut look, &version).await;
     }
-    let (version, unconfirmed) = decided;
     let Some(manifest) = version.manifest() else {
         return Err(Error::NotFound { path: read.path, unconfirmed });
     };
@@ -159,8 +161,16 @@ struct Get {
     options: GetOptions,
     traffic: Arc<Traffic>,
     turn: Turn,
+    /// The longest file that there is room for, in bytes.
+    limit: u64,
     rounds: u32,
     resumed: u64,
+    /// How far a stream has come.
+    reached: Piece,
+    /// A node went away while it was sending.
+    broke: bool,
+    /// How often it has begun again.
+    begun_again: u32,
     started: Instant,
 }
 
@@ -168,8 +178,20 @@ impl Get {
     fn start(nodes: &Arc<Nodes>, path: FilePath, options: GetOptions) -> Self {
         let turn = nodes.turns().take(options.pair);
         let (nodes, traffic) = (nodes.clone(), Arc::default());
-        let started = Instant::now();
-        Self { nodes, path, options, traffic, turn, rounds: 0, resumed: 0, started }
+        Self {
+            nodes,
+            path,
+            options,
+            traffic,
+            turn,
+            limit: u64::MAX,
+            rounds: 0,
+            resumed: 0,
+            reached: Piece::start(ChunkId::C1),
+            broke: false,
+            begun_again: 0,
+            started: Instant::now(),
+        }
     }
 
     fn report(&self, tag: Tag, manifest: &Manifest, unconfirmed: bool) -> GetReport {
@@ -213,39 +235,54 @@ impl Get {
             Outcome::Decided { unconfirmed: true, .. } if self.options.strict => {
                 Err(Error::Unconfirmed { path })
             }
-            Outcome::Decided { version: Some(version), unconfirmed }
-                if version.manifest().is_some() =>
-            {
+            Outcome::Decided { version, unconfirmed } => {
+                let found = version.and_then(|v| Some((v.manifest()?.size(), v)));
+                let Some((size, version)) = found else {
+                    return Err(Error::NotFound { path, unconfirmed });
+                };
+                if size > self.limit {
+                    return Err(Error::TooLarge { path, size, limit: self.limit });
+                }
                 Ok((look, version, unconfirmed))
             }
-            Outcome::Decided { unconfirmed, .. } => Err(Error::NotFound { path, unconfirmed }),
         }
     }
 
-    /// The chosen version could not be fetched: if it was replaced meanwhile, once more.
-    async fn newer(
+    /// The chosen version could not be fetched. If nodes went away while they were sending it goes
+    /// on when they are there again; if it was replaced meanwhile, with the newer one.
+    async fn again(
         &mut self,
-        old: &Version,
+        old: Version,
         error: Error,
         sink: &mut Sink,
-    ) -> Result<(Version, bool), Error> {
-        if !matches!(error, Error::Incomplete { .. }) {
-            return Err(error);
+    ) -> Result<(Look, Version, bool), Error> {
+        let Error::Incomplete { nodes: failed, .. } = &error else { return Err(error) };
+        self.begun_again += 1;
+        let broke = std::mem::take(&mut self.broke);
+        if broke {
+            self.revive(failed).await;
         }
         let began = matches!(sink, Sink::Stream(stream) if stream.began());
-        let (mut look, version, unconfirmed) = match self.decide().await {
+        let (look, version, unconfirmed) = match self.decide().await {
             Err(Error::NotFound { path, .. }) if began => return Err(Error::Replaced { path }),
             decided => decided?,
         };
-        if version.upload == old.upload {
-            return Err(error);
-        }
-        if began {
+        let goes_on = version.upload == old.upload;
+        if began && !goes_on {
             return Err(Error::Replaced { path: self.path.clone() });
         }
-        let here = self.gather(&mut look, &version).await;
-        self.fetch(&mut look, &version, here, sink).await?;
-        Ok((version, unconfirmed))
+        // Once for a version that was replaced, as often as that for one of which more comes.
+        let most = if goes_on { MAX_BREAKS } else { 1 };
+        if goes_on && !broke || self.begun_again > most {
+            return Err(error);
+        }
+        Ok((look, version, unconfirmed))
+    }
+
+    /// Waits for nodes that went away: those that were restarted are soon there again.
+    async fn revive(&self, failed: &[NodeError]) {
+        let gone = failed.iter().map(|error| self.nodes.get(error.node).node());
+        join_all(gone.map(|node| node.revive(REVIVE_LIMIT))).await;
     }
 
     /// Waits for the answers that are worth it; what has come with them.
@@ -312,8 +349,8 @@ impl Get {
             traffic: &self.traffic,
             progress: self.options.progress.as_ref(),
         };
-        let errors = look.errors();
-        Job { transfer, fetch: Fetch::new(sources), errors, damaged: false }
+        let sources = Sources::new(Fetch::new(sources), look.errors());
+        Job { transfer, sources, reached: self.reached }
     }
 
     /// Fetches what has not come with the first answers.
@@ -321,7 +358,7 @@ impl Get {
         &mut self,
         look: &mut Look,
         version: &Version,
-        mut here: Here,
+        here: Here,
         sink: &mut Sink,
     ) -> Result<(), Error> {
         let Some(manifest) = version.manifest() else {
@@ -331,9 +368,11 @@ impl Get {
             Sink::File(file) => file.begin(version, manifest).await?,
             Sink::Stream(_) => Default::default(),
         };
-        self.resumed = come.iter().map(|prefix| prefix.bytes).sum();
-        if self.resumed > 0 {
-            self.nodes.notify(Notice::Resumed(self.path.clone(), self.resumed));
+        if self.begun_again == 0 {
+            self.resumed = come.iter().map(|prefix| prefix.bytes).sum();
+            if self.resumed > 0 {
+                self.nodes.notify(Notice::Resumed(self.path.clone(), self.resumed));
+            }
         }
         let come_whole = |chunk: ChunkId| come[chunk.index()].bytes == manifest.chunk(chunk).length;
         let present = |chunk: &ChunkId| come_whole(*chunk) || here.iter().any(|(c, _)| c == chunk);
@@ -342,36 +381,25 @@ impl Get {
             self.rounds += 1;
         }
         let mut job = self.job(look, version, manifest);
-        job.advance(self.resumed);
-        match sink {
+        if self.begun_again == 0 {
+            job.advance(self.resumed);
+        }
+        let bytes = here.iter().map(|(_, data)| data.len() as u64).sum();
+        let fetched = match sink {
             Sink::File(file) => {
-                let bytes = here.iter().map(|(_, data)| data.len() as u64).sum();
                 let start = |chunk: ChunkId| chunk.range(manifest.size()).start;
                 let pieces = here.into_iter().map(|(chunk, data)| (start(chunk), data));
                 file.write_all(pieces.collect()).await?;
                 job.advance(bytes);
                 job.fetch_to_file(wanted, file, come).await
             }
-            Sink::Stream(stream) if wanted.is_empty() => {
-                job.advance(here.iter().map(|(_, data)| data.len() as u64).sum());
+            Sink::Stream(stream) if wanted.is_empty() && self.begun_again == 0 => {
+                job.advance(bytes);
                 stream.write_whole(here.into_iter().map(|(_, data)| data).collect()).await
             }
-            Sink::Stream(stream) => {
-                for chunk in ChunkId::ALL {
-                    match here.iter().position(|(c, _)| *c == chunk) {
-                        Some(place) => {
-                            let data = here.swap_remove(place).1;
-                            job.advance(data.len() as u64);
-                            stream.write(data).await?;
-                        }
-                        None if wanted.contains(chunk) => {
-                            job.fetch_to_stream(chunk, stream).await?;
-                        }
-                        None => {}
-                    }
-                }
-                Ok(())
-            }
-        }
+            Sink::Stream(stream) => job.fetch_to_stream(here, stream).await,
+        };
+        (self.reached, self.broke) = (job.reached, job.sources.broke);
+        fetched
     }
 }

@@ -42,9 +42,9 @@ const READ_LIMIT: Duration = Duration::from_secs(25);
 /// How often a stream to one node may break and go on.
 const MAX_BREAKS: u32 = 3;
 
-/// How long a node whose stream broke may take to be there again, before its chunks go to
-/// another one.
-const REVIVE_LIMIT: Duration = Duration::from_secs(5);
+/// How long a node whose stream broke may take to be there again, before its chunks go to, or come
+/// from, another one.
+pub(crate) const REVIVE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Every byte is read once for its sums and sent twice: three equal parts of the work.
 pub(crate) const PASSES: u64 = 3;

@@ -30,6 +30,8 @@ mod turns;
 
 mod outages;
 
+mod pauses;
+
 mod losses;
 
 mod removal;

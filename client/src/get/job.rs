@@ -9,6 +9,7 @@ use dfs_proto::placement::NodeId;
 use dfs_proto::protocol::fetch::Fetch;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
+use super::Here;
 use super::part::blocks;
 use crate::error::{Error, NodeError};
 use crate::partial::Prefix;
@@ -18,9 +19,18 @@ use crate::transfer::{Failure, Piece, Transfer};
 /// The fetching of one version.
 pub(super) struct Job<'a> {
     pub(super) transfer: Transfer<'a>,
-    pub(super) fetch: Fetch,
-    pub(super) errors: Vec<NodeError>,
-    pub(super) damaged: bool,
+    pub(super) sources: Sources,
+    /// How far a stream has come.
+    pub(super) reached: Piece,
+}
+
+/// Who can be asked, and why others cannot.
+pub(super) struct Sources {
+    fetch: Fetch,
+    errors: Vec<NodeError>,
+    damaged: bool,
+    /// A node went away that had answered before.
+    pub(super) broke: bool,
 }
 
 impl Job<'_> {
@@ -45,7 +55,7 @@ impl Job<'_> {
             let piece = Piece::after(chunk, come[chunk.index()]);
             next.push((self.first(wanted, chunk)?, piece));
         }
-        let Self { transfer, fetch, errors, damaged } = self;
+        let Self { transfer, sources, .. } = self;
         let transfer = &*transfer;
         let mut open = FuturesUnordered::new();
         loop {
@@ -57,25 +67,50 @@ impl Job<'_> {
                 None => return Ok(()),
                 Some(Ok(())) => {}
                 Some(Err(failure)) => {
-                    next.push(replace(transfer.path, fetch, errors, damaged, failure)?);
+                    next.push(sources.replace(transfer.path, failure)?);
                 }
             }
         }
     }
 
-    /// One chunk, in order.
+    /// All chunks in order, on from where the stream is. `here` are those that have come.
     pub(super) async fn fetch_to_stream(
         &mut self,
-        chunk: ChunkId,
+        mut here: Here,
         sink: &mut StreamSink,
     ) -> Result<(), Error> {
-        let mut id = self.first(ChunkSet::EMPTY.with(chunk), chunk)?;
-        let mut piece = Piece::start(chunk);
-        let Self { transfer, fetch, errors, damaged } = self;
-        while let Err(failure) = transfer.run(id, piece, Place::Stream(sink)).await {
-            (id, piece) = replace(transfer.path, fetch, errors, damaged, failure)?;
+        for chunk in ChunkId::ALL.into_iter().skip(self.reached.chunk.index()) {
+            if chunk != self.reached.chunk {
+                self.reached = Piece::start(chunk);
+            }
+            let come = here.iter().position(|(come, _)| *come == chunk);
+            match come.filter(|_| self.reached.next == 0) {
+                Some(place) => {
+                    let data = here.swap_remove(place).1;
+                    self.advance(data.len() as u64);
+                    sink.write(data).await?;
+                }
+                None if self.transfer.manifest.chunk(chunk).length == 0 => {}
+                None => self.fetch_rest(sink).await?,
+            }
         }
         Ok(())
+    }
+
+    /// The rest of the chunk that the stream is in.
+    async fn fetch_rest(&mut self, sink: &mut StreamSink) -> Result<(), Error> {
+        let chunk = self.reached.chunk;
+        let mut id = self.first(ChunkSet::EMPTY.with(chunk), chunk)?;
+        loop {
+            let place = Place::Stream(&mut *sink);
+            let Err(failure) = self.transfer.run(id, self.reached, place).await else {
+                return Ok(());
+            };
+            if let Failure::Node { piece, .. } = &failure {
+                self.reached = *piece;
+            }
+            (id, _) = self.sources.replace(self.transfer.path, failure)?;
+        }
     }
 
     /// Bytes of one chunk, counted from its first one, in order.
@@ -87,52 +122,54 @@ impl Job<'_> {
     ) -> Result<(), Error> {
         let mut id = self.first(ChunkSet::EMPTY.with(chunk), chunk)?;
         let mut piece = Piece::blocks(chunk, blocks(&part));
-        let Self { transfer, fetch, errors, damaged } = self;
+        let Self { transfer, sources, .. } = self;
         loop {
             let place = Place::Part { stream: &mut *sink, part: part.clone() };
             let Err(failure) = transfer.run(id, piece, place).await else { return Ok(()) };
-            (id, piece) = replace(transfer.path, fetch, errors, damaged, failure)?;
+            (id, piece) = sources.replace(transfer.path, failure)?;
         }
     }
 
     /// Whom to ask for `chunk` when all of `wanted` are to be fetched.
     fn first(&self, wanted: ChunkSet, chunk: ChunkId) -> Result<NodeId, Error> {
-        let planned = self.fetch.plan(wanted)[chunk.index()];
-        let missing = || missing(self.transfer.path, &self.errors, self.damaged, chunk);
-        planned.or_else(|| self.fetch.next(chunk)).ok_or_else(missing)
+        let Self { transfer, sources, .. } = self;
+        let planned = sources.fetch.plan(wanted)[chunk.index()];
+        let missing = || sources.missing(transfer.path, chunk);
+        planned.or_else(|| sources.fetch.next(chunk)).ok_or_else(missing)
     }
 }
 
-/// Finds another node for the rest of a piece.
-fn replace(
-    path: &FilePath,
-    fetch: &mut Fetch,
-    errors: &mut Vec<NodeError>,
-    damaged: &mut bool,
-    failure: Failure,
-) -> Result<(NodeId, Piece), Error> {
-    match failure {
-        Failure::Local(error) => Err(error),
-        Failure::Node { piece, error, node_is_gone, bad } => {
-            *damaged |= bad;
-            if node_is_gone {
-                fetch.lost(error.node);
+impl Sources {
+    pub(super) fn new(fetch: Fetch, errors: Vec<NodeError>) -> Self {
+        Self { fetch, errors, damaged: false, broke: false }
+    }
+
+    /// Finds another node for the rest of a piece.
+    fn replace(&mut self, path: &FilePath, failure: Failure) -> Result<(NodeId, Piece), Error> {
+        match failure {
+            Failure::Local(error) => Err(error),
+            Failure::Node { piece, error, node_is_gone, bad } => {
+                self.damaged |= bad;
+                self.broke |= node_is_gone;
+                if node_is_gone {
+                    self.fetch.lost(error.node);
+                }
+                let next = self.fetch.failed(error.node, piece.chunk);
+                self.errors.retain(|old| old.node != error.node);
+                self.errors.push(error);
+                let next = next.map(|id| (id, piece));
+                next.ok_or_else(|| self.missing(path, piece.chunk))
             }
-            let next = fetch.failed(error.node, piece.chunk);
-            errors.retain(|old| old.node != error.node);
-            errors.push(error);
-            let next = next.map(|id| (id, piece));
-            next.ok_or_else(|| missing(path, errors, *damaged, piece.chunk))
         }
     }
-}
 
-fn missing(path: &FilePath, errors: &[NodeError], damaged: bool, chunk: ChunkId) -> Error {
-    let (path, nodes) = (path.clone(), errors.to_vec());
-    if damaged {
-        let what = format!("no node that answered has a good copy of chunk {chunk}");
-        Error::Corrupt { path, what, nodes }
-    } else {
-        Error::Incomplete { path, chunks: ChunkSet::EMPTY.with(chunk), nodes }
+    fn missing(&self, path: &FilePath, chunk: ChunkId) -> Error {
+        let (path, nodes) = (path.clone(), self.errors.clone());
+        if self.damaged {
+            let what = format!("no node that answered has a good copy of chunk {chunk}");
+            Error::Corrupt { path, what, nodes }
+        } else {
+            Error::Incomplete { path, chunks: ChunkSet::EMPTY.with(chunk), nodes }
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use dfs_proto::chunk::{BLOCK_BYTES, ChunkId, block_range};
-use dfs_proto::manifest::{Manifest, Version};
+use dfs_proto::manifest::{Manifest, UploadId, Version};
 use dfs_proto::name::FilePath;
 
 use super::{Get, GetOptions, GetReport, Here};
@@ -34,39 +34,55 @@ async fn run(
     range: ByteRange,
     stream: Box<dyn std::io::Write + Send>,
 ) -> Result<GetReport, Error> {
-    let (mut look, version, unconfirmed) = read.decide().await?;
-    let Some(manifest) = version.manifest() else {
-        return Err(Error::NotFound { path: read.path, unconfirmed });
-    };
-    let size = manifest.size();
-    let Some(wanted) = range.of(size) else {
-        return Err(Error::Range { path: read.path, size });
-    };
-    if let Some(progress) = &read.options.progress {
-        progress.start(moved(manifest, &wanted));
-    }
-    let here = read.gather(&mut look, &version).await;
     let mut sink = StreamSink::new(stream, false);
-    let asked = match fetch(&read, &look, &version, here, &wanted, &mut sink).await {
-        Ok(asked) => asked,
-        Err(error @ Error::Incomplete { .. }) => {
-            let (_, newest, _) = read.decide().await?;
-            let replaced = newest.upload != version.upload;
-            return Err(if replaced { Error::Replaced { path: read.path } } else { error });
+    let mut failed: Option<(UploadId, Error)> = None;
+    loop {
+        let (mut look, version, unconfirmed) = match read.decide().await {
+            Err(Error::NotFound { path, .. }) if sink.began() => {
+                return Err(Error::Replaced { path });
+            }
+            decided => decided?,
+        };
+        let Some(manifest) = version.manifest() else {
+            return Err(Error::NotFound { path: read.path, unconfirmed });
+        };
+        match failed.take() {
+            Some((upload, error)) if upload == version.upload => return Err(error),
+            Some(_) if sink.began() => return Err(Error::Replaced { path: read.path }),
+            _ => {}
         }
-        Err(error) => return Err(error),
-    };
-    sink.close().await?;
-    read.rounds += u32::from(asked);
-    let mut report = read.report(version.tag, manifest, unconfirmed);
-    report.range = wanted;
-    Ok(report)
+        let size = manifest.size();
+        let Some(wanted) = range.of(size) else {
+            return Err(Error::Range { path: read.path, size });
+        };
+        if let Some(progress) = &read.options.progress
+            && read.begun_again == 0
+        {
+            progress.start(moved(manifest, &wanted));
+        }
+        let here = read.gather(&mut look, &version).await;
+        match fetch(&read, &mut look, &version, here, &wanted, &mut sink).await {
+            Ok(asked) => {
+                sink.close().await?;
+                read.rounds += u32::from(asked);
+                let mut report = read.report(version.tag, manifest, unconfirmed);
+                report.range = wanted;
+                return Ok(report);
+            }
+            // It may have been replaced meanwhile: once more with the newest version.
+            Err(error @ Error::Incomplete { .. }) if read.begun_again == 0 => {
+                read.begun_again = 1;
+                failed = Some((version.upload, error));
+            }
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Writes the bytes in their order; tells whether some had to be asked for.
 async fn fetch(
     read: &Get,
-    look: &Look,
+    look: &mut Look,
     version: &Version,
     here: Here,
     wanted: &Range<u64>,
