@@ -2,12 +2,10 @@
 
    FAULT_CALLS  the calls that count, such as "fsync,write"; "sync" is fsync and fdatasync
    FAULT_PATH   only on files whose path has this in it; absent: on all
-   FAULT_WHEN   only while this file exists; absent: always
+   FAULT_WHEN   only while this file exists
    FAULT_AT     the number of the call that fails, from 1; 0: all of them
    FAULT_DO     "exit": the process ends there, before the call; else the name of an error,
-                EIO or ENOSPC; "lie": the call does nothing and says that it did; "count":
-                nothing happens, but FAULT_COUNT
-   FAULT_COUNT  gets a byte more for every call that counts */
+                EIO or ENOSPC; "lie": the call does nothing and says that it did */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -17,21 +15,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 static atomic_long calls;
-
-/* Past the calls of this file. */
-static void count(const char *path) {
-  if (!path) return;
-  long fd = syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_APPEND | O_CREAT, 0600);
-  if (fd < 0) return;
-  syscall(SYS_write, fd, "+", 1);
-  syscall(SYS_close, fd);
-}
 
 /* 0: do the call; 1: it does nothing and succeeds; -1: it fails, errno is set. */
 static int fault(const char *call, const char *path, int fd) {
@@ -39,7 +27,7 @@ static int fault(const char *call, const char *path, int fd) {
   const char *when = getenv("FAULT_WHEN"), *at = getenv("FAULT_AT"), *what = getenv("FAULT_DO");
   char name[4096], link[64];
   int saved = errno;
-  if (!which || !at || !what || !strstr(which, call)) return 0;
+  if (!which || !when || !at || !what || !strstr(which, call)) return 0;
   if (in) {
     if (!path) {
       snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
@@ -50,8 +38,7 @@ static int fault(const char *call, const char *path, int fd) {
     }
     if (!strstr(path, in)) { errno = saved; return 0; }
   }
-  if (when && access(when, F_OK) != 0) { errno = saved; return 0; }
-  if (!strcmp(what, "count")) { count(getenv("FAULT_COUNT")); errno = saved; return 0; }
+  if (access(when, F_OK) != 0) { errno = saved; return 0; }
   errno = saved;
   long number = atomic_fetch_add(&calls, 1) + 1, wanted = atol(at);
   if (wanted != 0 && number != wanted) return 0;

@@ -2,16 +2,13 @@
 //! in front of the C library. `faults.c` says what it can do.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 
-use tempfile::TempDir;
+use crate::preload::Preload;
 
 /// The compiled library, and the switch that makes its faults happen.
 #[derive(Debug)]
-pub struct Faults {
-    dir: TempDir,
-}
+pub struct Faults(Preload);
 
 /// What fails.
 #[derive(Debug, Clone, Copy)]
@@ -29,57 +26,24 @@ pub struct Fault<'a> {
 impl Faults {
     /// Compiles the library; why that cannot be done here, if so.
     pub fn compile() -> Result<Self, String> {
-        let dir = tempfile::tempdir().expect("the temporary directory is writable");
-        let source = dir.path().join("faults.c");
-        fs::write(&source, include_str!("faults.c")).expect("a new file");
-        let faults = Self { dir };
-        let mut command = Command::new("cc");
-        command.args(["-shared", "-fPIC", "-O2", "-o"]).arg(faults.library()).arg(source);
-        let output = command.arg("-ldl").output().map_err(|error| format!("cc: {error}"))?;
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        if output.status.success() { Ok(faults) } else { Err(said) }
-    }
-
-    fn library(&self) -> PathBuf {
-        self.dir.path().join("faults.so")
+        Preload::compile(include_str!("faults.c")).map(Self)
     }
 
     fn switch(&self) -> PathBuf {
-        self.dir.path().join("on")
+        self.0.file("on")
     }
 
     /// What a node must find in its environment to have this fault while the switch is on.
     pub fn env(&self, fault: Fault<'_>) -> Vec<(String, String)> {
-        let shown = |path: PathBuf| Path::display(&path).to_string();
         let vars = [
-            ("LD_PRELOAD", shown(self.library())),
             ("FAULT_CALLS", fault.calls.to_owned()),
             ("FAULT_PATH", fault.path.to_owned()),
-            ("FAULT_WHEN", shown(self.switch())),
+            ("FAULT_WHEN", self.switch().display().to_string()),
             ("FAULT_AT", fault.at.to_string()),
             ("FAULT_DO", fault.does.to_owned()),
         ];
-        vars.map(|(name, value)| (name.to_owned(), value)).to_vec()
-    }
-
-    /// What a node must find in its environment so that its syncs of files under `path` are
-    /// counted.
-    pub fn env_counting(&self, node: usize, path: &str) -> Vec<(String, String)> {
-        let mut env = self.env(Fault { calls: "sync", path, at: 0, does: "count" });
-        env.retain(|(name, _)| name != "FAULT_WHEN");
-        let file = self.count_file(node).display().to_string();
-        env.push(("FAULT_COUNT".to_owned(), file));
-        env
-    }
-
-    /// How many were counted so far.
-    pub fn counted(&self, node: usize) -> u64 {
-        // There is no file as long as there is nothing to count.
-        fs::metadata(self.count_file(node)).map_or(0, |about| about.len())
-    }
-
-    fn count_file(&self, node: usize) -> PathBuf {
-        self.dir.path().join(format!("count{node}"))
+        let vars = vars.map(|(name, value)| (name.to_owned(), value));
+        [self.0.env()].into_iter().chain(vars).collect()
     }
 
     /// Turns the faults of all nodes on or off.

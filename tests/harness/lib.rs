@@ -42,7 +42,11 @@ pub mod skip;
 
 pub mod mount;
 
+mod preload;
+
 pub mod faults;
+
+pub mod counts;
 
 pub mod history;
 
