@@ -47,6 +47,8 @@ esac
 build
 weed=$(find_program weed "$cache/venv/bin/weed")
 garage=$(find_program garage "$cache/garage/bin/garage")
+commit=$(git describe --always --dirty 2>/dev/null || true)
 nginx=$(find_program nginx /usr/sbin/nginx "$cache/nginx")
 exec "$bin/dfs-bench" run --bin "$bin" --results "$results" \
+  ${commit:+--build "$commit"} \
   ${weed:+--weed "$weed"} ${garage:+--garage "$garage"} ${nginx:+--nginx "$nginx"} "$@"

@@ -10,6 +10,7 @@ use dfs_proto::name::FilePath;
 use dfs_proto::placement::{NodeId, home_chunks, homes};
 use dfs_proto::protocol::listing::{Entry, FileEntry, Listing};
 use dfs_proto::tag::{Hlc, Tag};
+use dfs_proto::wire::page::{Row, Writer};
 use dfs_proto::wire::pb;
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
@@ -90,6 +91,30 @@ fn entry(number: usize) -> Entry {
             manifest: None,
         }),
     }
+}
+
+fn row_of(entry: &Entry) -> Row<'_> {
+    Row {
+        path: &entry.path,
+        tag: entry.tag,
+        upload: UploadId::new([3; 16]),
+        have: ChunkSet::ALL,
+        confirmed: entry.confirmed,
+        file: Some((1024, Residue::R0)),
+        manifest: None,
+    }
+}
+
+/// A page of a list, as a node writes it.
+#[divan::bench]
+fn write_a_page(bencher: Bencher) {
+    let entries: Vec<Entry> = (0..PAGE).map(entry).collect();
+    let rows: Vec<Row<'_>> = entries.iter().map(row_of).collect();
+    bencher.counter(ItemsCount::new(PAGE)).bench(|| {
+        let mut page = Writer::new(PAGE * 80);
+        black_box(&rows).iter().for_each(|row| page.put(row));
+        page.end(&pb::ListResponse::default())
+    });
 }
 
 /// The four listings of 100,000 files, as they come in pages, into one.

@@ -66,10 +66,13 @@ pub(crate) struct RunArgs {
     /// Fewer rounds and files
     #[arg(long)]
     quick: bool,
-    /// Begin no round after so many seconds
-    #[arg(long)]
-    pub(crate) seconds: Option<u64>,
-    /// Let the other systems sync what they acknowledge
+    /// Begin no work after so many seconds
+    #[arg(long, default_value_t = 7200)]
+    pub(crate) seconds: u64,
+    /// The commit that was built, for the document
+    #[arg(long, value_name = "COMMIT")]
+    pub(crate) build: Option<String>,
+    /// Let the other systems sync what they acknowledge; the work's names end in fsync
     #[arg(long)]
     pub(crate) peers_fsync: bool,
     /// Keep data and logs after a failure

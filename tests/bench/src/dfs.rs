@@ -4,7 +4,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use dfs_client::{Client, Config, Credentials, FilePath, GetOptions, Prefix, PutOptions};
@@ -23,6 +23,8 @@ const LARGEST_BYTES: u64 = 1 << 20;
 pub(crate) struct Dfs {
     dfsctl: PathBuf,
     config: PathBuf,
+    /// Where dfsctl keeps the tokens of its logins.
+    cache: PathBuf,
     client: Client,
     nodes: Vec<Server>,
 }
@@ -53,7 +55,7 @@ impl Dfs {
         }
         let config = root.join("dfs.yaml");
         let client = connect(&config).await?;
-        Ok(Self { dfsctl: bin.join("dfsctl"), config, client, nodes })
+        Ok(Self { dfsctl: bin.join("dfsctl"), config, cache: dir.join("cache"), client, nodes })
     }
 
     pub(crate) fn pids(&self) -> Vec<u32> {
@@ -78,24 +80,10 @@ impl Dfs {
         limit: Duration,
     ) -> Result<u64, Error> {
         let set_up = |command: &mut Command| {
-            command.arg("--config").arg(&self.config);
+            command.env("XDG_CACHE_HOME", &self.cache).arg("--config").arg(&self.config);
             set_up(command);
         };
         server::run_tool(&self.dfsctl, set_up, limit).await
-    }
-
-    /// Lists what starts with `prefix`: how many files, and when the first one was there.
-    pub(crate) async fn list(&self, prefix: &str) -> Result<(u64, Duration), Error> {
-        let began = Instant::now();
-        let mut files = self.client.list(Prefix::new(prefix).map_err(said)?, false);
-        let (mut count, mut first) = (0, Duration::ZERO);
-        while files.next().await.map_err(said)?.is_some() {
-            if count == 0 {
-                first = began.elapsed();
-            }
-            count += 1;
-        }
-        Ok((count, first))
     }
 }
 
@@ -120,6 +108,16 @@ pub(crate) async fn get(client: &Client, name: &str) -> Result<u64, Error> {
     Ok(read.map_err(said)?.0.len() as u64)
 }
 
+/// Reads a file that is not there.
+pub(crate) async fn miss(client: &Client, name: &str) -> Result<(), Error> {
+    let path = FilePath::new(name).map_err(said)?;
+    match client.get_bytes(path, LARGEST_BYTES, GetOptions::default()).await {
+        Err(dfs_client::Error::NotFound { .. }) => Ok(()),
+        Err(error) => Err(said(error)),
+        Ok(_) => Err(Error::refused(name, "is there")),
+    }
+}
+
 pub(crate) async fn get_to(client: &Client, name: &str, local: &Path) -> Result<(), Error> {
     let path = FilePath::new(name).map_err(said)?;
     client.get(path, local, GetOptions::default()).await.map(drop).map_err(said)
@@ -128,6 +126,20 @@ pub(crate) async fn get_to(client: &Client, name: &str, local: &Path) -> Result<
 pub(crate) async fn remove(client: &Client, name: &str) -> Result<(), Error> {
     let path = FilePath::new(name).map_err(said)?;
     client.remove(path, &CancellationToken::new()).await.map_err(said)
+}
+
+/// Tells `seen` of each file in a folder.
+pub(crate) async fn list(
+    client: &Client,
+    folder: &str,
+    mut seen: impl FnMut(usize),
+) -> Result<(), Error> {
+    let prefix = Prefix::new(format!("{folder}/")).map_err(said)?;
+    let mut files = client.list(prefix, false);
+    while files.next().await.map_err(said)?.is_some() {
+        seen(1);
+    }
+    Ok(())
 }
 
 fn said(error: impl std::fmt::Display) -> Error {

@@ -3,15 +3,21 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::thread;
+
+use dfs_proto::digest::Md5Hasher;
+use tokio::task::JoinSet;
 
 use crate::content::Contents;
 use crate::error::Error;
 use crate::http::{Body, Connection, Request};
 use crate::server::{self, Server};
+use crate::wait;
 
 const PIECE_BYTES: usize = 1 << 20;
 
@@ -19,12 +25,12 @@ fn piece() -> Result<Vec<u8>, Error> {
     Ok(Contents::fresh()?.body(0, PIECE_BYTES).to_vec())
 }
 
-/// Digests so many bytes that are in memory.
+/// Digests so many bytes that are in memory, as dfs does.
 pub(crate) fn md5(bytes: u64) -> Result<(), Error> {
     let piece = piece()?;
-    let mut context = md5::Context::new();
-    (0..bytes / PIECE_BYTES as u64).for_each(|_| context.consume(&piece));
-    std::hint::black_box(context.finalize());
+    let mut hasher = Md5Hasher::new();
+    (0..bytes / PIECE_BYTES as u64).for_each(|_| hasher.update(&piece));
+    std::hint::black_box(hasher.finish());
     Ok(())
 }
 
@@ -33,26 +39,25 @@ pub(crate) fn loopback(bytes: u64) -> Result<(), Error> {
     let failed = || Error::io("send over loopback");
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(failed())?;
     let address = listener.local_addr().map_err(failed())?;
-    let sender = thread::spawn(move || {
-        let piece = piece()?;
-        let mut stream = TcpStream::connect(address).map_err(failed())?;
-        for _ in 0..bytes / PIECE_BYTES as u64 {
-            stream.write_all(&piece).map_err(failed())?;
-        }
-        Ok::<_, Error>(())
-    });
+    let failed_to_send = failed();
+    let piece = piece()?;
+    // The kernel connects the two before anybody accepts: neither waits for the other in vain.
+    let mut sending = TcpStream::connect(address).map_err(failed())?;
     let (mut stream, _) = listener.accept().map_err(failed())?;
+    let sender = thread::spawn(move || {
+        let mut pieces = 0..bytes / PIECE_BYTES as u64;
+        pieces.try_for_each(|_| sending.write_all(&piece)).map_err(failed_to_send)
+    });
     let mut buffer = vec![0; PIECE_BYTES];
     while stream.read(&mut buffer).map_err(failed())? > 0 {}
     sender.join().map_err(|_| Error::refused("the sender", "panicked"))?
 }
 
 /// Writes so many bytes to a new file and syncs it once.
-pub(crate) fn disk(bytes: u64, dir: &Path) -> Result<(), Error> {
-    let path = dir.join("floor");
-    let failed = || Error::file("write", &path);
+pub(crate) fn disk(bytes: u64, path: &Path) -> Result<(), Error> {
+    let failed = || Error::file("write", path);
     let piece = piece()?;
-    let mut file = File::create(&path).map_err(failed())?;
+    let mut file = File::create(path).map_err(failed())?;
     for _ in 0..bytes / PIECE_BYTES as u64 {
         file.write_all(&piece).map_err(failed())?;
     }
@@ -96,21 +101,30 @@ impl Nginx {
     /// Reads a file of `size` bytes in four ranges at once into a local file.
     pub(crate) async fn get(&self, name: &str, size: u64, local: &Path) -> Result<(), Error> {
         let file = File::create(local).map_err(Error::file("write", local))?;
-        let (file, target) = (&file, &format!("/{name}"));
-        let range = |quarter: u64| async move {
-            let (start, end) = (quarter * size / 4, (quarter + 1) * size / 4);
-            let headers = format!("Range: bytes={start}-{}\r\n", end - 1);
-            let request = Request { method: "GET", target, headers: &headers, body: Body::NONE };
-            let mut at = start;
-            let mut take = |piece: &[u8]| {
-                file.write_all_at(piece, at)?;
-                at += piece.len() as u64;
-                Ok(())
-            };
-            let mut connection = Connection::to(self.address);
-            let answer = connection.ask_for(request, Some(&mut take)).await?.ok(target);
-            answer.map(drop)
-        };
-        tokio::try_join!(range(0), range(1), range(2), range(3)).map(drop)
+        let file = Arc::new(file);
+        let mut ranges = JoinSet::new();
+        for quarter in 0..4 {
+            let range = quarter * size / 4..(quarter + 1) * size / 4;
+            ranges.spawn(read_range(self.address, format!("/{name}"), range, Arc::clone(&file)));
+        }
+        wait::all(ranges).await.map(drop)
     }
+}
+
+async fn read_range(
+    address: SocketAddr,
+    target: String,
+    range: Range<u64>,
+    file: Arc<File>,
+) -> Result<(), Error> {
+    let headers = format!("Range: bytes={}-{}\r\n", range.start, range.end - 1);
+    let request = Request { method: "GET", target: &target, headers: &headers, body: Body::NONE };
+    let mut at = range.start;
+    let mut take = |piece: &[u8]| {
+        file.write_all_at(piece, at)?;
+        at += piece.len() as u64;
+        Ok(())
+    };
+    let answer = Connection::to(address).ask_for(request, Some(&mut take)).await?;
+    answer.ok(&target).map(drop)
 }

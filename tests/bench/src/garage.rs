@@ -73,19 +73,23 @@ impl Garage {
         let rights =
             ["bucket", "allow", "--read", "--write", "--owner", "bench", "--key", &keys.id];
         shell.ask(1, &rights).await?;
-        let bucket = Bucket { address: at(4), name: "bench".to_owned(), keys };
+        let bucket = Bucket { addresses: (4..8).map(at).collect(), name: "bench".to_owned(), keys };
         let cluster = Self { bucket, nodes };
         cluster.await_ready().await?;
         Ok(cluster)
     }
 
+    /// Waits until a file can be stored by way of each node.
     async fn await_ready(&self) -> Result<(), Error> {
         let began = Instant::now();
-        while let Err(error) = self.bucket.connect().put("ready", Bytes::from_static(b"x")).await {
-            if began.elapsed() > START_LIMIT {
-                return Err(error);
+        for node in 0..self.nodes.len() {
+            let body = || Bytes::from_static(b"x");
+            while let Err(error) = self.bucket.connect(node).put("ready", body()).await {
+                if began.elapsed() > START_LIMIT {
+                    return Err(error);
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(200)).await;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
         }
         Ok(())
     }
@@ -94,9 +98,10 @@ impl Garage {
         self.nodes.iter().map(Server::pid).collect()
     }
 
-    /// Kills a node; not the one that is asked.
+    /// Kills a node; from then on nobody asks it.
     pub(crate) fn lose_one(&mut self) {
         drop(self.nodes.pop());
+        self.bucket.addresses.pop();
     }
 }
 

@@ -76,6 +76,14 @@ impl Answer {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
+    /// Fails unless it says that there is no such file.
+    pub(crate) fn missed(self, what: &str) -> Result<(), Error> {
+        if self.status == 404 {
+            return Ok(());
+        }
+        self.ok(what).and_then(|_| Err(Error::refused(what, "is there")))
+    }
+
     /// The body of a success.
     pub(crate) fn ok(self, what: &str) -> Result<Self, Error> {
         if (200..300).contains(&self.status) {

@@ -4,17 +4,26 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use crate::error::Error;
 use crate::results::Run;
 use crate::target::Programs;
 
 /// Describes this machine and the programs.
-pub(crate) fn describe(programs: &Programs, nginx: Option<&Path>) -> Run {
+pub(crate) fn describe(
+    programs: &Programs,
+    nginx: Option<&Path>,
+    commit: Option<String>,
+) -> Result<Run, Error> {
     let mut versions = vec![version("dfs", &programs.bin.join("dfsd"), "--version")];
     versions.extend(programs.weed.as_deref().map(|path| version("SeaweedFS", path, "version")));
     versions.extend(programs.garage.as_deref().map(|path| version("Garage", path, "--version")));
     versions.extend(nginx.map(|path| version("nginx", path, "-v")));
     let day = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
-    Run { day, machine: machine(), versions }
+    let mut id = [0; 4];
+    getrandom::fill(&mut id)
+        .map_err(|error| Error::refused("the system's random numbers", error))?;
+    let id = format!("{:08x}", u32::from_ne_bytes(id));
+    Ok(Run { id, commit, day, machine: machine(), versions })
 }
 
 fn machine() -> String {

@@ -11,6 +11,8 @@ mod content;
 
 mod local;
 
+mod wait;
+
 mod meter;
 
 mod server;
@@ -39,11 +41,15 @@ mod seaweed;
 
 mod garage;
 
+mod lane;
+
 mod target;
 
 mod small;
 
 mod floor;
+
+mod site;
 
 mod run;
 
@@ -63,6 +69,7 @@ use args::{Args, Command, RunArgs};
 use error::Error;
 use results::Line;
 use run::{Bench, Plan};
+use site::Site;
 use target::{Stores, Target};
 
 /// The allocator of dfsctl, for all clients here.
@@ -119,31 +126,35 @@ async fn measure(args: RunArgs) -> Result<(), Error> {
     }
     let dir = tempfile::Builder::new().prefix("dfs-bench-").tempdir_in(&args.dir);
     let dir = dir.map_err(Error::file("make a folder in", &args.dir))?;
-    results::add(&args.results, &Line::Run(machine::describe(&programs, args.nginx.as_deref())))?;
+    let described = machine::describe(&programs, args.nginx.as_deref(), args.build.clone())?;
+    let run = described.id.clone();
+    results::add(&args.results, &Line::Run(described))?;
     let needs_stores = workloads.iter().any(|one| !matches!(one.work, work::Work::Floor(_)));
     if !needs_stores {
         targets.clear();
     }
     let plan = Plan {
+        run,
         targets: targets.clone(),
         workloads,
         rounds: args.rounds(),
-        until: args.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds)),
+        until: Instant::now() + Duration::from_secs(args.seconds),
         results: args.results.clone(),
-        dir: dir.path().to_owned(),
-        nginx: args.nginx.clone(),
         suffix: if args.peers_fsync { " fsync" } else { "" },
     };
     let work = async {
         let stores = Stores::start(&targets, &programs, dir.path()).await?;
-        Bench::new(plan, stores)?.run().await
+        let site = Site::new(stores, dir.path().to_owned(), args.nginx.clone())?;
+        Bench::new(plan, site).run().await
     };
     // Dropping the work ends the servers, and with them goes the folder.
-    let mut term = signal(SignalKind::terminate()).map_err(Error::io("wait for signals"))?;
+    let heard = |kind| signal(kind).map_err(Error::io("wait for signals"));
+    let (mut term, mut hangup) = (heard(SignalKind::terminate())?, heard(SignalKind::hangup())?);
     let done = tokio::select! {
         done = work => done,
         _ = tokio::signal::ctrl_c() => Err(Error::refused("dfs-bench", "interrupted")),
         _ = term.recv() => Err(Error::refused("dfs-bench", "terminated")),
+        _ = hangup.recv() => Err(Error::refused("dfs-bench", "hung up")),
     };
     if done.is_err() && args.keep {
         eprintln!("dfs-bench: logs are in {}", dir.keep().display());

@@ -1,7 +1,10 @@
 //! What work costs: time, processor time and memory of the processes that do it, from /proc.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::time::{Duration, Instant};
+
+use rustix::fs::{MemfdFlags, memfd_create};
 
 /// Ticks of /proc/PID/stat in a second, on every Linux of today.
 const TICKS: u64 = 100;
@@ -89,8 +92,8 @@ fn forget_peak(pid: u32) {
     let _ = fs::write(format!("/proc/{pid}/clear_refs"), "5");
 }
 
-/// A page of memory, in bytes.
-const PAGE_BYTES: usize = 4096;
+/// How much memory is taken at once, in bytes.
+const PIECE_BYTES: usize = 1 << 20;
 
 /// Waits until all that was written is on disk, so that no work pays for what came before it,
 /// and has as much free memory at hand as work on so many bytes may take. A virtual machine gives
@@ -99,9 +102,12 @@ const PAGE_BYTES: usize = 4096;
 pub(crate) fn settle(bytes: u64) {
     rustix::fs::sync();
     let wanted = bytes.saturating_mul(2).saturating_add(64 << 20).min(available_bytes() / 2);
-    let mut memory = vec![0_u8; usize::try_from(wanted).unwrap_or(0)];
-    memory.iter_mut().step_by(PAGE_BYTES).for_each(|byte| *byte = 1);
-    std::hint::black_box(memory);
+    // In a file that has no name: what the allocator keeps would count as the client's memory.
+    let Ok(file) = memfd_create("memory", MemfdFlags::CLOEXEC) else { return };
+    let mut file = File::from(file);
+    let piece = vec![1; PIECE_BYTES];
+    // Without enough of it the work pays as it would have.
+    let _ = (0..wanted / PIECE_BYTES as u64).try_for_each(|_| file.write_all(&piece));
 }
 
 /// What programs may still take, in bytes.

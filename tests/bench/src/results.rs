@@ -21,6 +21,12 @@ pub(crate) enum Line {
 /// A run of this program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Run {
+    /// Random: what its samples say they are of.
+    #[serde(default)]
+    pub(crate) id: String,
+    /// The commit that was built.
+    #[serde(default)]
+    pub(crate) commit: Option<String>,
     /// Day, UTC.
     pub(crate) day: String,
     pub(crate) machine: String,
@@ -31,6 +37,9 @@ pub(crate) struct Run {
 /// One piece of work by one system.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Sample {
+    /// The run it is of.
+    #[serde(default)]
+    pub(crate) run: String,
     pub(crate) workload: String,
     pub(crate) system: String,
     pub(crate) round: u32,
@@ -79,7 +88,7 @@ pub(crate) fn read(file: &Path) -> Result<Vec<Line>, Error> {
 
 /// One line for people.
 pub(crate) fn shown(sample: &Sample) -> String {
-    let head = format!("{:<18} {:<16}", sample.workload, sample.system);
+    let head = format!("{:<22} {:<16}", sample.workload, sample.system);
     if let Some(error) = &sample.error {
         return format!("{head} failed: {error}");
     }

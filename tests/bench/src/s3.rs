@@ -4,23 +4,28 @@ use std::fs::File;
 use std::net::SocketAddr;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use tokio::task::JoinSet;
 
 use crate::error::Error;
 use crate::http::{Answer, Body, Connection, Request, Taker};
 use crate::sign::Keys;
+use crate::wait;
 
 /// Length of a part of a large file, and of a range of one, in bytes.
 const PART_BYTES: u64 = 32 << 20;
 
 /// Parts and ranges under way at once.
-const AT_ONCE: u64 = 4;
+const AT_ONCE: usize = 4;
 
 /// A bucket.
 #[derive(Debug, Clone)]
 pub(crate) struct Bucket {
-    pub(crate) address: SocketAddr,
+    /// Where it may be asked for; never empty.
+    pub(crate) addresses: Vec<SocketAddr>,
     pub(crate) name: String,
     pub(crate) keys: Keys,
 }
@@ -28,59 +33,49 @@ pub(crate) struct Bucket {
 /// A connection to a bucket.
 pub(crate) struct S3 {
     bucket: Bucket,
+    address: SocketAddr,
     connection: Connection,
 }
 
 impl Bucket {
-    pub(crate) fn connect(&self) -> S3 {
-        S3 { bucket: self.clone(), connection: Connection::to(self.address) }
+    /// One of several connections, which go to the addresses in turn.
+    pub(crate) fn connect(&self, number: usize) -> S3 {
+        let address = self.addresses[number % self.addresses.len()];
+        S3 { bucket: self.clone(), address, connection: Connection::to(address) }
     }
 
     /// Makes the bucket.
     pub(crate) async fn make(&self) -> Result<(), Error> {
-        self.connect().ask("PUT", "", "", "", Body::NONE).await.map(drop)
+        self.connect(0).ask("PUT", "", "", Body::NONE).await.map(drop)
     }
 
     /// Stores a file: in one request, or in parts, four at once.
     pub(crate) async fn put_file(&self, local: &Path, name: &str) -> Result<(), Error> {
         let file = File::open(local).map_err(Error::file("open", local))?;
         let size = file.metadata().map_err(Error::file("look at", local))?.len();
+        let mut main = self.connect(0);
         if size <= PART_BYTES {
             let body = Body::Part(&file, 0, size);
-            return self.connect().ask("PUT", name, "", "", body).await.map(drop);
+            return main.ask("PUT", name, "", body).await.map(drop);
         }
-        let mut main = self.connect();
-        let begun = main.ask("POST", name, "uploads=", "", Body::NONE).await?;
+        let begun = main.ask("POST", name, "uploads=", Body::NONE).await?;
         let begun = String::from_utf8_lossy(&begun.body).into_owned();
         let id = between(&begun, "<UploadId>", "</UploadId>").next();
-        let id = id.ok_or_else(|| Error::refused(name, "no upload id"))?;
-        let parts = size.div_ceil(PART_BYTES);
-        let file = &file;
-        let lane = |first: u64| async move {
-            let mut connection = self.connect();
-            let mut tags = Vec::new();
-            for part in (first..parts).step_by(AT_ONCE as usize) {
-                let start = part * PART_BYTES;
-                let body = Body::Part(file, start, PART_BYTES.min(size - start));
-                let number = part + 1;
-                let query = format!("partNumber={number}&uploadId={}", encoded(id));
-                let answer = connection.ask("PUT", name, &query, "", body).await?;
-                let tag = answer.header("etag");
-                let tag = tag.ok_or_else(|| Error::refused(name, "a part without a tag"))?;
-                tags.push((number, tag.to_owned()));
-            }
-            Ok::<_, Error>(tags)
-        };
-        let (a, b, c, d) = tokio::try_join!(lane(0), lane(1), lane(2), lane(3))?;
-        let mut tags = [a, b, c, d].concat();
+        let id = encoded(id.ok_or_else(|| Error::refused(name, "no upload id"))?);
+        let parts = Arc::new(Parts { file, name: name.to_owned(), size, next: AtomicU64::new(0) });
+        let mut lanes = JoinSet::new();
+        for lane in 0..AT_ONCE {
+            lanes.spawn(put_parts(self.connect(lane), Arc::clone(&parts), id.clone()));
+        }
+        let mut tags = wait::all(lanes).await?.concat();
         tags.sort_unstable();
         let tags = tags.iter().map(|(number, tag)| {
             format!("<Part><PartNumber>{number}</PartNumber><ETag>{tag}</ETag></Part>")
         });
         let parts: String = tags.collect();
         let list = format!("<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>");
-        let query = format!("uploadId={}", encoded(id));
-        let done = main.ask("POST", name, &query, "", Body::Bytes(list.into())).await?;
+        let query = format!("uploadId={id}");
+        let done = main.ask("POST", name, &query, Body::Bytes(list.into())).await?;
         let said = String::from_utf8_lossy(&done.body);
         if said.contains("<Error>") { Err(Error::refused(name, said)) } else { Ok(()) }
     }
@@ -88,29 +83,64 @@ impl Bucket {
     /// Reads a file of `size` bytes: in one request, or in ranges, four at once.
     pub(crate) async fn get_file(&self, name: &str, local: &Path, size: u64) -> Result<(), Error> {
         let file = File::create(local).map_err(Error::file("write", local))?;
-        let parts = size.div_ceil(PART_BYTES);
-        let file = &file;
-        let lane = |first: u64| async move {
-            let mut connection = self.connect();
-            for part in (first..parts).step_by(AT_ONCE as usize) {
-                let start = part * PART_BYTES;
-                let end = size.min(start + PART_BYTES);
-                let range = format!("Range: bytes={start}-{}\r\n", end - 1);
-                let mut at = start;
-                let mut write = |piece: &[u8]| {
-                    file.write_all_at(piece, at)?;
-                    at += piece.len() as u64;
-                    Ok(())
-                };
-                connection.get_range(name, &range, &mut write).await?;
-                if at != end {
-                    return Err(Error::refused(name, "a range of another length"));
-                }
-            }
-            Ok::<_, Error>(())
-        };
-        tokio::try_join!(lane(0), lane(1), lane(2), lane(3)).map(drop)
+        let parts = Arc::new(Parts { file, name: name.to_owned(), size, next: AtomicU64::new(0) });
+        let mut lanes = JoinSet::new();
+        for lane in 0..AT_ONCE {
+            lanes.spawn(get_parts(self.connect(lane), Arc::clone(&parts)));
+        }
+        wait::all(lanes).await.map(drop)
     }
+}
+
+/// A file that is stored or read in parts.
+struct Parts {
+    file: File,
+    name: String,
+    size: u64,
+    next: AtomicU64,
+}
+
+impl Parts {
+    /// The next part that nobody has taken, counted from 1, and where it starts and ends.
+    fn take(&self) -> Option<(u64, u64, u64)> {
+        let part = self.next.fetch_add(1, Ordering::Relaxed);
+        let start = part * PART_BYTES;
+        (start < self.size).then(|| (part + 1, start, self.size.min(start + PART_BYTES)))
+    }
+}
+
+async fn put_parts(
+    mut lane: S3,
+    parts: Arc<Parts>,
+    id: String,
+) -> Result<Vec<(u64, String)>, Error> {
+    let mut tags = Vec::new();
+    while let Some((number, start, end)) = parts.take() {
+        let body = Body::Part(&parts.file, start, end - start);
+        let query = format!("partNumber={number}&uploadId={id}");
+        let answer = lane.ask("PUT", &parts.name, &query, body).await?;
+        let tag = answer.header("etag");
+        let tag = tag.ok_or_else(|| Error::refused(&parts.name, "a part without a tag"))?;
+        tags.push((number, tag.to_owned()));
+    }
+    Ok(tags)
+}
+
+async fn get_parts(mut lane: S3, parts: Arc<Parts>) -> Result<(), Error> {
+    while let Some((_, start, end)) = parts.take() {
+        let range = format!("Range: bytes={start}-{}\r\n", end - 1);
+        let mut at = start;
+        let mut write = |piece: &[u8]| {
+            parts.file.write_all_at(piece, at)?;
+            at += piece.len() as u64;
+            Ok(())
+        };
+        lane.get_range(&parts.name, &range, &mut write).await?;
+        if at != end {
+            return Err(Error::refused(&parts.name, "a range of another length"));
+        }
+    }
+    Ok(())
 }
 
 impl S3 {
@@ -120,14 +150,15 @@ impl S3 {
         method: &str,
         name: &str,
         query: &str,
-        headers: &str,
         body: Body<'_>,
     ) -> Result<Answer, Error> {
-        self.ask_for(method, name, query, headers, body, None).await
+        let answer = self.ask_for(method, name, query, "", body, None).await?;
+        answer.ok(&format!("{method} {name}?{query}"))
     }
 
     async fn get_range(&mut self, name: &str, range: &str, take: Taker<'_>) -> Result<(), Error> {
-        self.ask_for("GET", name, "", range, Body::NONE, Some(take)).await.map(drop)
+        let answer = self.ask_for("GET", name, "", range, Body::NONE, Some(take)).await?;
+        answer.ok(name).map(drop)
     }
 
     async fn ask_for(
@@ -143,40 +174,47 @@ impl S3 {
         let slash = if name.is_empty() { "" } else { "/" };
         let path = format!("/{}{slash}{name}", bucket.name);
         let when = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
-        let host = bucket.address.to_string();
+        let host = self.address.to_string();
         let signed = bucket.keys.headers(method, &host, &path, query, &when);
         let target = if query.is_empty() { path } else { format!("{path}?{query}") };
         let headers = format!("{signed}{headers}");
         let request = Request { method, target: &target, headers: &headers, body };
-        self.connection.ask_for(request, taker).await?.ok(&format!("{method} {target}"))
+        self.connection.ask_for(request, taker).await
     }
 
     pub(crate) async fn put(&mut self, name: &str, body: Bytes) -> Result<(), Error> {
-        self.ask("PUT", name, "", "", Body::Bytes(body)).await.map(drop)
+        self.ask("PUT", name, "", Body::Bytes(body)).await.map(drop)
     }
 
     pub(crate) async fn get(&mut self, name: &str) -> Result<Vec<u8>, Error> {
-        Ok(self.ask("GET", name, "", "", Body::NONE).await?.body)
+        Ok(self.ask("GET", name, "", Body::NONE).await?.body)
     }
 
     pub(crate) async fn remove(&mut self, name: &str) -> Result<(), Error> {
-        self.ask("DELETE", name, "", "", Body::NONE).await.map(drop)
+        self.ask("DELETE", name, "", Body::NONE).await.map(drop)
     }
 
-    /// One page of names that start with `prefix`, and where the next one starts.
+    /// Reads an object that is not there.
+    pub(crate) async fn miss(&mut self, name: &str) -> Result<(), Error> {
+        self.ask_for("GET", name, "", "", Body::NONE, None).await?.missed(name)
+    }
+
+    /// Tells `seen` how many names that start with `prefix` each page has.
     pub(crate) async fn list(
         &mut self,
         prefix: &str,
-        from: Option<String>,
-    ) -> Result<(Vec<String>, Option<String>), Error> {
-        let from = from.map(|token| format!("continuation-token={}&", encoded(&token)));
-        let from = from.unwrap_or_default();
-        let query = format!("{from}list-type=2&max-keys=1000&prefix={}", encoded(prefix));
-        let answer = self.ask("GET", "", &query, "", Body::NONE).await?;
-        let text = String::from_utf8_lossy(&answer.body);
-        let names = between(&text, "<Key>", "</Key>").map(str::to_owned).collect();
-        let next = between(&text, "<NextContinuationToken>", "</NextContinuationToken>").next();
-        Ok((names, next.map(str::to_owned)))
+        mut seen: impl FnMut(usize),
+    ) -> Result<(), Error> {
+        let mut from = String::new();
+        loop {
+            let query = format!("{from}list-type=2&max-keys=1000&prefix={}", encoded(prefix));
+            let answer = self.ask("GET", "", &query, Body::NONE).await?;
+            let text = String::from_utf8_lossy(&answer.body);
+            seen(between(&text, "<Key>", "</Key>").count());
+            let next = between(&text, "<NextContinuationToken>", "</NextContinuationToken>").next();
+            let Some(token) = next else { return Ok(()) };
+            from = format!("continuation-token={}&", encoded(token));
+        }
     }
 }
 

@@ -76,7 +76,7 @@ impl Seaweed {
         others.push(run("filer", 1, &args)?);
         server::listens(at(1), "weed filer").await?;
         server::listens(at(2), "weed filer -s3").await?;
-        let bucket = Bucket { address: at(2), name: "bench".to_owned(), keys };
+        let bucket = Bucket { addresses: vec![at(2)], name: "bench".to_owned(), keys };
         let filer = Filer { weed: weed.to_owned(), address: at(1), home: dir.to_owned() };
         let cluster = Self { filer, bucket, volumes, others };
         cluster.await_ready().await?;
@@ -92,7 +92,7 @@ impl Seaweed {
         loop {
             let made = async {
                 self.bucket.make().await?;
-                self.bucket.connect().put("ready", Bytes::from_static(b"x")).await?;
+                self.bucket.connect(0).put("ready", Bytes::from_static(b"x")).await?;
                 let body = Bytes::from_static(b"x");
                 crate::filer::put(&mut self.filer.connect(), "ready", body).await
             };

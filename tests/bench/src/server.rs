@@ -65,7 +65,7 @@ fn tethered(program: &Path) -> Command {
 }
 
 /// Runs a tool to its end and returns the most memory it had resident, in KiB. What it prints
-/// is dropped, unless it fails.
+/// is dropped, unless it fails. Call it on the main thread, like [`Server::start`].
 pub(crate) async fn run_tool(
     program: &Path,
     set_up: impl FnOnce(&mut Command),
@@ -100,7 +100,7 @@ async fn run(
     set_up: impl FnOnce(&mut Command),
     limit: Duration,
 ) -> Result<(std::process::Output, u64), Error> {
-    let mut command = Command::new(program);
+    let mut command = tethered(program);
     set_up(&mut command);
     command.stdin(Stdio::null());
     let mut command = tokio::process::Command::from(command);

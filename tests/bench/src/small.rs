@@ -10,7 +10,9 @@ use tokio::task::JoinSet;
 
 use crate::content::{Contents, name_in_tree};
 use crate::error::Error;
-use crate::target::{Lane, Stores, Target};
+use crate::lane::Lane;
+use crate::target::{Stores, Target};
+use crate::wait;
 
 /// What every worker does with file `number`.
 #[derive(Clone)]
@@ -37,19 +39,28 @@ impl Times {
     }
 }
 
-/// Does `task` with the files 0 to `files` under `prefix`, `at_once` at a time.
+/// So many lanes, connected: no work pays for that.
+pub(crate) async fn lanes(stores: &Stores, target: Target, count: u64) -> Result<Vec<Lane>, Error> {
+    let mut greeted = JoinSet::new();
+    for number in 0..count {
+        let mut lane = stores.lane(target, number as usize)?;
+        greeted.spawn(async move { lane.greet().await.map(|()| lane) });
+    }
+    wait::all(greeted).await
+}
+
+/// Does `task` with the files 0 to `files` under `prefix`, one at a time on each lane.
 pub(crate) async fn each(
-    stores: &Stores,
-    target: Target,
+    lanes: Vec<Lane>,
     prefix: &str,
-    (files, at_once): (u64, u64),
+    files: u64,
     task: Task,
 ) -> Result<Times, Error> {
     let next = Arc::new(AtomicU64::new(0));
     let prefix: Arc<str> = prefix.into();
     let mut workers = JoinSet::new();
-    for _ in 0..at_once.min(files) {
-        let (mut lane, task) = (stores.lane(target)?, task.clone());
+    for mut lane in lanes {
+        let task = task.clone();
         let (next, prefix) = (Arc::clone(&next), Arc::clone(&prefix));
         workers.spawn(async move {
             let mut times = Vec::new();
@@ -62,14 +73,9 @@ pub(crate) async fn each(
             }
         });
     }
-    let mut all = Vec::new();
-    while let Some(ended) = workers.join_next().await {
-        let times: Result<_, Error> =
-            ended.map_err(|error| Error::refused("a worker", error)).flatten();
-        all.extend(times?);
-    }
-    all.sort_unstable();
-    Ok(Times(all))
+    let mut times = wait::all(workers).await?.concat();
+    times.sort_unstable();
+    Ok(Times(times))
 }
 
 async fn one(lane: &mut Lane, prefix: &str, number: u64, task: &Task) -> Result<Duration, Error> {

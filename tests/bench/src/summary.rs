@@ -2,12 +2,15 @@
 
 use crate::results::Sample;
 
-/// All samples of one work by one system.
+/// All samples of one work by one system in one run.
 #[derive(Debug, Clone)]
 pub(crate) struct Summary {
     pub(crate) workload: String,
+    pub(crate) run: String,
     pub(crate) system: String,
+    /// Rounds that succeeded, and that did not.
     pub(crate) rounds: usize,
+    pub(crate) failed: usize,
     pub(crate) bytes: u64,
     pub(crate) files: u64,
     /// Least, middle and most, in seconds.
@@ -40,24 +43,40 @@ impl Summary {
     }
 }
 
-/// Sums up samples, in the order in which their work and their systems first appear.
+/// Sums up samples, in the order in which their work and their systems first appear. Of each work
+/// only the newest run counts, which is the last in the file: what was measured at another time is
+/// not put beside it.
 pub(crate) fn summarize(samples: &[Sample]) -> Vec<Summary> {
-    let mut keys: Vec<(&str, &str)> = Vec::new();
+    let mut works: Vec<&str> = Vec::new();
     for sample in samples {
-        let key = (&*sample.workload, &*sample.system);
-        if !keys.contains(&key) {
-            keys.push(key);
+        if !works.contains(&&*sample.workload) {
+            works.push(&sample.workload);
         }
     }
-    let of = |(workload, system): (&str, &str)| {
-        let all = samples.iter();
-        let all = all.filter(|sample| sample.workload == workload && sample.system == system);
-        one(workload, system, &all.collect::<Vec<_>>())
-    };
-    keys.into_iter().map(of).collect()
+    works.into_iter().flat_map(|work| newest(work, samples)).collect()
 }
 
-fn one(workload: &str, system: &str, all: &[&Sample]) -> Summary {
+fn newest(workload: &str, samples: &[Sample]) -> Vec<Summary> {
+    let mut all: Vec<&Sample> = samples.iter().filter(|one| one.workload == workload).collect();
+    let run = all.last().map_or("", |last| &*last.run);
+    all.retain(|one| one.run == run);
+    // Files without names of runs have several runs in one, and not all of the same size.
+    let files = all.iter().rfind(|one| one.error.is_none()).map(|one| one.files);
+    all.retain(|one| one.error.is_some() || Some(one.files) == files);
+    let mut systems: Vec<&str> = Vec::new();
+    for sample in &all {
+        if !systems.contains(&&*sample.system) {
+            systems.push(&sample.system);
+        }
+    }
+    let of = |system: &str| {
+        let all = all.iter().copied().filter(|sample| sample.system == system);
+        one((workload, run), system, &all.collect::<Vec<_>>())
+    };
+    systems.into_iter().map(of).collect()
+}
+
+fn one((workload, run): (&str, &str), system: &str, all: &[&Sample]) -> Summary {
     let good: Vec<&Sample> = all.iter().copied().filter(|one| one.error.is_none()).collect();
     let values = |part: fn(&Sample) -> f64| sorted(good.iter().map(|sample| part(sample)));
     let some = |part: fn(&Sample) -> Option<f64>| {
@@ -72,8 +91,10 @@ fn one(workload: &str, system: &str, all: &[&Sample]) -> Summary {
     let (least, longest) = ends(&seconds);
     Summary {
         workload: workload.to_owned(),
+        run: run.to_owned(),
         system: system.to_owned(),
         rounds: good.len(),
+        failed: all.len() - good.len(),
         bytes: most(|sample| sample.bytes),
         files: most(|sample| sample.files),
         seconds: [least, middle(&seconds), longest],
@@ -132,7 +153,28 @@ mod tests {
         let [a, b] = &summarize(&samples)[..] else { panic!("two systems") };
         assert_eq!((a.rounds, a.seconds, a.error.as_deref()), (3, [1.0, 3.0, 9.0], Some("late")));
         assert!((a.rate().unwrap() - 100.0 / 3.0).abs() < 1e-9);
+        assert_eq!((a.failed, b.failed), (1, 1));
         assert_eq!((b.rounds, b.rate()), (0, None));
+    }
+
+    #[test]
+    fn no_rate_is_of_the_files_of_one_run_and_the_time_of_another() {
+        let of = |run: &str, system: &str, files, seconds| Sample {
+            run: run.to_owned(),
+            files,
+            ..sample(system, seconds, None)
+        };
+        let samples = [
+            of("old", "a", 10_000, 10.0),
+            of("old", "gone", 10_000, 10.0),
+            of("new", "a", 100, 1.0),
+            of("new", "a", 100, 2.0),
+        ];
+        let [a] = &summarize(&samples)[..] else { panic!("one system") };
+        assert_eq!((&*a.run, a.files, a.rounds, a.seconds), ("new", 100, 2, [1.0, 1.5, 2.0]));
+        let nameless = [of("", "a", 10_000, 10.0), of("", "b", 10_000, 8.0), of("", "a", 100, 1.0)];
+        let [a] = &summarize(&nameless)[..] else { panic!("one system") };
+        assert_eq!((a.rounds, a.rate()), (1, Some(100.0)));
     }
 
     #[test]

@@ -5,14 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use bytes::Bytes;
-
-use crate::dfs::{self, Dfs};
+use crate::dfs::Dfs;
 use crate::error::Error;
-use crate::filer;
 use crate::garage::Garage;
-use crate::http::Connection;
-use crate::s3::S3;
+use crate::lane::Lane;
 use crate::seaweed::Seaweed;
 
 /// A store and a client of it.
@@ -129,17 +125,18 @@ impl Stores {
         self.seaweed.as_ref().ok_or_else(|| Error::refused("seaweedfs", "does not run"))
     }
 
-    pub(crate) fn garage(&self) -> Result<&Garage, Error> {
+    fn garage(&self) -> Result<&Garage, Error> {
         self.garage.as_ref().ok_or_else(|| Error::refused("garage", "does not run"))
     }
 
-    /// A way to store and read small files, one at a time.
-    pub(crate) fn lane(&self, target: Target) -> Result<Lane, Error> {
+    /// One of several ways to store and read small files. Where clients may ask any node, the
+    /// lanes are spread over those that live.
+    pub(crate) fn lane(&self, target: Target, number: usize) -> Result<Lane, Error> {
         Ok(match target {
             Target::Dfs => Lane::Dfs(self.dfs()?.client()),
             Target::SeaweedFiler => Lane::Filer(self.seaweed()?.filer.connect()),
-            Target::SeaweedS3 => Lane::S3(self.seaweed()?.bucket.connect()),
-            Target::Garage => Lane::S3(self.garage()?.bucket.connect()),
+            Target::SeaweedS3 => Lane::S3(self.seaweed()?.bucket.connect(number)),
+            Target::Garage => Lane::S3(self.garage()?.bucket.connect(number)),
         })
     }
 
@@ -206,54 +203,10 @@ impl Stores {
             Target::SeaweedFiler => format!("{name}/{}", base_name(source)),
             Target::Dfs | Target::SeaweedS3 | Target::Garage => name.to_owned(),
         };
-        self.lane(target)?.remove(&name).await
+        self.lane(target, 0)?.remove(&name).await
     }
 }
 
 fn base_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
-}
-
-/// A way to store and read small files, one at a time.
-pub(crate) enum Lane {
-    Dfs(dfs_client::Client),
-    Filer(Connection),
-    S3(S3),
-}
-
-impl Lane {
-    pub(crate) async fn put(&mut self, name: &str, body: Bytes) -> Result<(), Error> {
-        match self {
-            Self::Dfs(client) => dfs::put(client, name, body).await,
-            Self::Filer(connection) => filer::put(connection, name, body).await,
-            Self::S3(bucket) => bucket.put(name, body).await,
-        }
-    }
-
-    /// Reads a file and returns its length.
-    pub(crate) async fn get(&mut self, name: &str) -> Result<u64, Error> {
-        match self {
-            Self::Dfs(client) => dfs::get(client, name).await,
-            Self::Filer(connection) => Ok(filer::get(connection, name).await?.len() as u64),
-            Self::S3(bucket) => Ok(bucket.get(name).await?.len() as u64),
-        }
-    }
-
-    /// Reads a file to disk.
-    pub(crate) async fn get_to(&mut self, name: &str, local: &Path) -> Result<(), Error> {
-        let body = match self {
-            Self::Dfs(client) => return dfs::get_to(client, name, local).await,
-            Self::Filer(connection) => filer::get(connection, name).await?,
-            Self::S3(bucket) => bucket.get(name).await?,
-        };
-        fs::write(local, body).map_err(Error::file("write", local))
-    }
-
-    pub(crate) async fn remove(&mut self, name: &str) -> Result<(), Error> {
-        match self {
-            Self::Dfs(client) => dfs::remove(client, name).await,
-            Self::Filer(connection) => filer::remove(connection, name).await,
-            Self::S3(bucket) => bucket.remove(name).await,
-        }
-    }
 }
