@@ -104,7 +104,15 @@ impl Transfer<'_> {
                 node.take(block.data.len() as u64).await;
                 let range = block_range(sum.length, piece.next);
                 let length = range.end - range.start;
-                piece.crc = self.check(id, piece, &block, &place)?;
+                piece.crc = match self.check(piece, &block) {
+                    Ok(crc) => crc,
+                    Err((again, what)) if again.next < piece.next && place.may_pause() => {
+                        // Its first blocks have left the process and cannot be taken back.
+                        let (path, nodes) = (self.path.clone(), Vec::new());
+                        return Err(Failure::Local(Error::Corrupt { path, what, nodes }));
+                    }
+                    Err((again, what)) => return Err(self.fail(id, again, Cause::Nonsense(what))),
+                };
                 piece.next += 1;
                 if piece.next == until
                     && let Some(stream) = stream.take()
@@ -121,14 +129,9 @@ impl Transfer<'_> {
         Ok(())
     }
 
-    /// Checks the next block of a piece; what the checksum of the chunk is with it.
-    fn check(
-        &self,
-        id: NodeId,
-        piece: Piece,
-        block: &pb::Block,
-        place: &Place<'_>,
-    ) -> Result<Option<Crc32c>, Failure> {
+    /// Checks the next block of a piece: the checksum of the chunk with it, or from where another node
+    /// has to go on, and why.
+    fn check(&self, piece: Piece, block: &pb::Block) -> Result<Option<Crc32c>, (Piece, String)> {
         let sum = self.manifest.chunk(piece.chunk);
         let range = block_range(sum.length, piece.next);
         let length = range.end - range.start;
@@ -139,19 +142,13 @@ impl Transfer<'_> {
             && block.crc32c == crc.get();
         if !expected {
             let why = format!("block {} of chunk {} is damaged", piece.next, piece.chunk);
-            return Err(self.fail(id, piece, Cause::Nonsense(why)));
+            return Err((piece, why));
         }
         let whole = piece.crc.map(|before| before.then(crc, length));
         if range.end == sum.length && whole.is_some_and(|whole| whole != sum.crc) {
             // Each block agrees with its checksum but not with the chunk's: start over.
-            let what = format!("chunk {} is not the one that was stored", piece.chunk);
-            if place.may_pause() && piece.next > 0 {
-                // Its first blocks have left the process and cannot be taken back.
-                let (path, nodes) = (self.path.clone(), Vec::new());
-                return Err(Failure::Local(Error::Corrupt { path, what, nodes }));
-            }
-            let again = Piece { next: 0, crc: Some(Crc32c::default()), ..piece };
-            return Err(self.fail(id, again, Cause::Nonsense(what)));
+            let why = format!("chunk {} is not the one that was stored", piece.chunk);
+            return Err((Piece { next: 0, crc: Some(Crc32c::default()), ..piece }, why));
         }
         Ok(whole)
     }
