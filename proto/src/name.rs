@@ -4,6 +4,7 @@
 //! the bytes that are stored.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// Longest path in bytes.
 pub const MAX_PATH_BYTES: usize = 1024;
@@ -52,23 +53,23 @@ pub enum NameError {
     Cluster,
 }
 
-/// A valid remote path: 1..1024 bytes of UTF-8 in segments of 1..255 bytes.
+/// A valid remote path: 1..1024 bytes of UTF-8 in segments of 1..255 bytes. Clones share it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct FilePath(String);
+pub struct FilePath(Arc<str>);
 
 impl FilePath {
     /// Takes `path` if it is valid.
-    pub fn new(path: impl Into<String>) -> Result<Self, NameError> {
-        let path = path.into();
-        check_characters(&path)?;
-        if path.is_empty() {
+    pub fn new(path: impl AsRef<str> + Into<Arc<str>>) -> Result<Self, NameError> {
+        let text = path.as_ref();
+        check_characters(text)?;
+        if text.is_empty() {
             return Err(NameError::Empty);
         }
-        if path.starts_with('/') {
+        if text.starts_with('/') {
             return Err(NameError::Absolute);
         }
-        path.split('/').try_for_each(check_segment)?;
-        Ok(Self(path))
+        text.split('/').try_for_each(check_segment)?;
+        Ok(Self(path.into()))
     }
 
     /// Takes `path` if it is UTF-8 and valid.
@@ -149,23 +150,22 @@ impl Prefix {
     }
 }
 
-/// A user name: `[a-z0-9][a-z0-9._-]{0,31}`. Safe as the name of a directory.
+/// A user name: `[a-z0-9][a-z0-9._-]{0,31}`. Safe as the name of a directory. Clones share it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct UserName(String);
+pub struct UserName(Arc<str>);
 
 impl UserName {
     /// Takes `name` if it is valid.
-    pub fn new(name: impl Into<String>) -> Result<Self, NameError> {
-        let name = name.into();
+    pub fn new(name: impl AsRef<str> + Into<Arc<str>>) -> Result<Self, NameError> {
         let plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
         let tail = |c: u8| plain(c) || matches!(c, b'.' | b'_' | b'-');
-        match name.as_bytes() {
+        match name.as_ref().as_bytes() {
             [first, rest @ ..]
                 if plain(*first)
                     && rest.len() < MAX_USER_BYTES
                     && rest.iter().all(|c| tail(*c)) =>
             {
-                Ok(Self(name))
+                Ok(Self(name.into()))
             }
             _ => Err(NameError::User),
         }

@@ -152,7 +152,7 @@ impl Walk<'_> {
         let read = || Error::local("read", folder);
         let mut entries: Vec<std::fs::DirEntry> =
             std::fs::read_dir(folder).map_err(read())?.collect::<Result<_, _>>().map_err(read())?;
-        entries.sort_by_key(std::fs::DirEntry::file_name);
+        entries.sort_by_cached_key(std::fs::DirEntry::file_name);
         for entry in entries {
             let local = entry.path();
             let about = entry.metadata().map_err(Error::local("read", &*local))?;
