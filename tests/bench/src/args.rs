@@ -29,6 +29,9 @@ pub(crate) enum Command {
     },
     /// Print the names of all work
     Names,
+    /// Take so many bytes of memory, for a moment
+    #[command(hide = true)]
+    Touch { bytes: u64 },
 }
 
 #[derive(ClapArgs)]

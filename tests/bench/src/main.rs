@@ -83,6 +83,10 @@ async fn main() -> ExitCode {
             work::all(1).into_iter().for_each(|workload| println!("{}", workload.name));
             Ok(())
         }
+        Command::Touch { bytes } => {
+            meter::touch(bytes);
+            Ok(())
+        }
         Command::Render { results, out } => render(&results, &out),
         Command::Run(args) => measure(*args).await,
     };

@@ -1,10 +1,8 @@
 //! What work costs: time, processor time and memory of the processes that do it, from /proc.
 
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
+use std::process::Command;
 use std::time::{Duration, Instant};
-
-use rustix::fs::{MemfdFlags, memfd_create};
 
 /// Ticks of /proc/PID/stat in a second, on every Linux of today.
 const TICKS: u64 = 100;
@@ -92,8 +90,8 @@ fn forget_peak(pid: u32) {
     let _ = fs::write(format!("/proc/{pid}/clear_refs"), "5");
 }
 
-/// How much memory is taken at once, in bytes.
-const PIECE_BYTES: usize = 1 << 20;
+/// A page of memory, in bytes.
+const PAGE_BYTES: usize = 4096;
 
 /// Waits until all that was written is on disk, so that no work pays for what came before it,
 /// and has as much free memory at hand as work on so many bytes may take. A virtual machine gives
@@ -102,12 +100,17 @@ const PIECE_BYTES: usize = 1 << 20;
 pub(crate) fn settle(bytes: u64) {
     rustix::fs::sync();
     let wanted = bytes.saturating_mul(2).saturating_add(64 << 20).min(available_bytes() / 2);
-    // In a file that has no name: what the allocator keeps would count as the client's memory.
-    let Ok(file) = memfd_create("memory", MemfdFlags::CLOEXEC) else { return };
-    let mut file = File::from(file);
-    let piece = vec![1; PIECE_BYTES];
+    // By a process of its own: what an allocator keeps would count as the client's memory.
+    let Ok(program) = std::env::current_exe() else { return };
     // Without enough of it the work pays as it would have.
-    let _ = (0..wanted / PIECE_BYTES as u64).try_for_each(|_| file.write_all(&piece));
+    let _ = Command::new(program).arg("touch").arg(wanted.to_string()).status();
+}
+
+/// Takes so many bytes of memory, for a moment.
+pub(crate) fn touch(bytes: u64) {
+    let mut memory = vec![0_u8; usize::try_from(bytes).unwrap_or(0)];
+    memory.iter_mut().step_by(PAGE_BYTES).for_each(|byte| *byte = 1);
+    std::hint::black_box(memory);
 }
 
 /// What programs may still take, in bytes.
