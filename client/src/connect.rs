@@ -309,7 +309,9 @@ impl Node {
     async fn note(&self, session: &Session, error: &NodeError) {
         let next = match error.cause {
             Cause::Timeout { .. } => State::Down { since: Instant::now(), error: error.clone() },
-            Cause::Broken(_) => State::Idle,
+            Cause::Broken(_) | Cause::Refused { reason: Some(Reason::ShuttingDown), .. } => {
+                State::Idle
+            }
             _ => return,
         };
         let mut state = self.state.lock().await;

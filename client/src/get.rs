@@ -18,10 +18,11 @@ use dfs_proto::protocol::read::Outcome;
 use dfs_proto::tag::Tag;
 use dfs_proto::wire::pb::Selection;
 use futures_util::future::join_all;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::connect::Notice;
-use crate::error::{Error, NodeError, Operation};
+use crate::error::{Error, Operation};
 use crate::look::Look;
 use crate::nodes::Nodes;
 use crate::pairs::{Pair, Turn};
@@ -114,7 +115,7 @@ async fn run(
     if let Output::Memory(memory) = output {
         read.limit = memory.limit();
     }
-    let (mut look, version, unconfirmed) = read.decide().await?;
+    let (mut look, mut version, mut unconfirmed) = read.decide().await?;
     if let (Some(progress), Some(manifest)) = (&read.options.progress, version.manifest()) {
         progress.start(manifest.size());
     }
@@ -136,9 +137,8 @@ async fn run(
         }
         Output::Stream(stream) => Sink::Stream(StreamSink::new(stream, read.options.verify)),
     });
-    let (mut version, mut unconfirmed) = (version, unconfirmed);
     while let Err(error) = read.fetch(&mut look, &version, here, sink).await {
-        (look, version, unconfirmed) = read.again(version, error, sink).await?;
+        (look, version, unconfirmed) = read.again((version, unconfirmed), error, sink).await?;
         here = read.gather(&mut look, &version).await;
     }
     let Some(manifest) = version.manifest() else {
@@ -167,10 +167,12 @@ struct Get {
     resumed: u64,
     /// How far a stream has come.
     reached: Piece,
-    /// A node went away while it was sending.
-    broke: bool,
-    /// How often it has begun again.
-    begun_again: u32,
+    /// Nodes that broke off while they were sending.
+    broke: Vec<NodeId>,
+    /// How often it went on after that.
+    breaks: u32,
+    /// It has begun once more, with a newer version.
+    begun_again: bool,
     started: Instant,
 }
 
@@ -188,8 +190,9 @@ impl Get {
             rounds: 0,
             resumed: 0,
             reached: Piece::start(ChunkId::C1),
-            broke: false,
-            begun_again: 0,
+            broke: Vec::new(),
+            breaks: 0,
+            begun_again: false,
             started: Instant::now(),
         }
     }
@@ -248,41 +251,47 @@ impl Get {
         }
     }
 
-    /// The chosen version could not be fetched. If nodes went away while they were sending it goes
-    /// on when they are there again; if it was replaced meanwhile, with the newer one.
+    /// The chosen version could not be fetched. If nodes broke off while they were sending it goes on
+    /// when they are there again; if it was replaced meanwhile it begins once more, with the newer one.
     async fn again(
         &mut self,
-        old: Version,
+        old: (Version, bool),
         error: Error,
         sink: &mut Sink,
     ) -> Result<(Look, Version, bool), Error> {
-        let Error::Incomplete { nodes: failed, .. } = &error else { return Err(error) };
-        self.begun_again += 1;
-        let broke = std::mem::take(&mut self.broke);
-        if broke {
-            self.revive(failed).await;
+        if !matches!(error, Error::Incomplete { .. }) {
+            return Err(error);
         }
+        let broke = std::mem::take(&mut self.broke);
+        let revived = broke.iter().map(|id| self.nodes.get(*id).node().revive(REVIVE_LIMIT));
+        // Where some do not come there is what the others have.
+        let _ = timeout(REVIVE_LIMIT, join_all(revived)).await;
         let began = matches!(sink, Sink::Stream(stream) if stream.began());
+        // For the version that it has there is no need to show it once more.
+        let strict = std::mem::take(&mut self.options.strict);
         let (look, version, unconfirmed) = match self.decide().await {
             Err(Error::NotFound { path, .. }) if began => return Err(Error::Replaced { path }),
             decided => decided?,
         };
-        let goes_on = version.upload == old.upload;
-        if began && !goes_on {
+        self.options.strict = strict;
+        if version.upload == old.0.upload {
+            if broke.is_empty() || self.breaks == MAX_BREAKS {
+                return Err(error);
+            }
+            self.breaks += 1;
+            return Ok((look, version, unconfirmed && old.1));
+        }
+        if began {
             return Err(Error::Replaced { path: self.path.clone() });
         }
-        // Once for a version that was replaced, as often as that for one of which more comes.
-        let most = if goes_on { MAX_BREAKS } else { 1 };
-        if goes_on && !broke || self.begun_again > most {
+        if std::mem::replace(&mut self.begun_again, true) {
             return Err(error);
         }
+        if strict && unconfirmed {
+            return Err(Error::Unconfirmed { path: self.path.clone() });
+        }
+        self.reached = Piece::start(ChunkId::C1);
         Ok((look, version, unconfirmed))
-    }
-
-    /// Waits for nodes that went away: those that were restarted are soon there again.
-    async fn revive(&self, failed: &[NodeError]) {
-        let gone = failed.iter().map(|error| self.nodes.get(error.node).node());
-        join_all(gone.map(|node| node.revive(REVIVE_LIMIT))).await;
     }
 
     /// Waits for the answers that are worth it; what has come with them.
@@ -368,7 +377,8 @@ impl Get {
             Sink::File(file) => file.begin(version, manifest).await?,
             Sink::Stream(_) => Default::default(),
         };
-        if self.begun_again == 0 {
+        let first = self.breaks == 0 && !self.begun_again;
+        if first {
             self.resumed = come.iter().map(|prefix| prefix.bytes).sum();
             if self.resumed > 0 {
                 self.nodes.notify(Notice::Resumed(self.path.clone(), self.resumed));
@@ -381,7 +391,7 @@ impl Get {
             self.rounds += 1;
         }
         let mut job = self.job(look, version, manifest);
-        if self.begun_again == 0 {
+        if first {
             job.advance(self.resumed);
         }
         let bytes = here.iter().map(|(_, data)| data.len() as u64).sum();
@@ -393,7 +403,7 @@ impl Get {
                 job.advance(bytes);
                 job.fetch_to_file(wanted, file, come).await
             }
-            Sink::Stream(stream) if wanted.is_empty() && self.begun_again == 0 => {
+            Sink::Stream(stream) if wanted.is_empty() && first => {
                 job.advance(bytes);
                 stream.write_whole(here.into_iter().map(|(_, data)| data).collect()).await
             }

@@ -16,7 +16,7 @@ use futures_util::FutureExt;
 use tokio::time::timeout;
 use tonic::Streaming;
 
-use crate::connect::{Node, PROGRESS_LIMIT, cause, within};
+use crate::connect::{Node, PROGRESS_LIMIT, Session, cause, within};
 use crate::error::{Cause, Error, NodeError};
 use crate::nodes::Nodes;
 use crate::partial::Prefix;
@@ -27,6 +27,9 @@ use crate::upload::{Progress, Traffic};
 /// How long a block may wait for whoever takes it while the node goes on sending. What it sends
 /// meanwhile fills the room that all its answers share.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// Blocks that are asked for one by one after somebody has paused.
+const CAUTIOUS_BLOCKS: u64 = 8;
 
 /// Limit for a node's own check of a chunk.
 const CHECK_LIMIT: Duration = Duration::from_secs(60);
@@ -64,8 +67,8 @@ impl Piece {
 pub(crate) enum Failure {
     /// Something local.
     Local(Error),
-    /// The node; the piece can go on elsewhere.
-    Node { piece: Piece, error: NodeError, node_is_gone: bool, bad: bool },
+    /// The node; the piece can go on elsewhere. It `broke` off if it may soon be there again.
+    Node { piece: Piece, error: NodeError, node_is_gone: bool, broke: bool, bad: bool },
 }
 
 /// What all transfers of one version share.
@@ -79,8 +82,8 @@ pub(crate) struct Transfer<'a> {
 }
 
 impl Transfer<'_> {
-    /// Fetches the rest of a piece from one node: in one stream, and block by block once whoever
-    /// takes it has paused.
+    /// Fetches the rest of a piece from one node: in one stream, and for a while block by block where
+    /// whoever takes it has paused.
     pub(crate) async fn run(
         &self,
         id: NodeId,
@@ -90,15 +93,16 @@ impl Transfer<'_> {
         let node = self.nodes.get(id).node();
         let sum = self.manifest.chunk(piece.chunk);
         let end = piece.end.unwrap_or_else(|| block_count(sum.length));
-        let mut paused = false;
+        let mut cautious = 0;
         while piece.next < end {
-            let until = if paused { piece.next + 1 } else { end };
+            let until = if cautious > 0 { piece.next + 1 } else { end };
             let opened = self.open(node, &piece, until).await;
-            let mut stream = Some(opened.map_err(|error| self.fail(id, piece, error.cause))?);
+            let (session, stream) = opened.map_err(|error| self.fail(piece, error))?;
+            let mut stream = Some(stream);
             while let Some(open) = &mut stream {
                 let block = match next_block(open).await {
                     Ok(block) => block,
-                    Err(cause) => return Err(self.fail(id, piece, cause)),
+                    Err(cause) => return Err(self.fail(piece, node.failed(&session, cause).await)),
                 };
                 self.traffic.add(id, block.data.len() as u64);
                 node.take(block.data.len() as u64).await;
@@ -111,7 +115,9 @@ impl Transfer<'_> {
                         let (path, nodes) = (self.path.clone(), Vec::new());
                         return Err(Failure::Local(Error::Corrupt { path, what, nodes }));
                     }
-                    Err((again, what)) => return Err(self.fail(id, again, Cause::Nonsense(what))),
+                    Err((again, what)) => {
+                        return Err(self.fail(again, node.error(Cause::Nonsense(what))));
+                    }
                 };
                 piece.next += 1;
                 if piece.next == until
@@ -120,7 +126,8 @@ impl Transfer<'_> {
                     self.let_end(stream);
                 }
                 let written = write(&mut place, range.start, block.data, &mut stream).await;
-                paused |= written.map_err(Failure::Local)?;
+                let paused = written.map_err(Failure::Local)?;
+                cautious = if paused { CAUTIOUS_BLOCKS } else { cautious.saturating_sub(1) };
                 if let Some(progress) = self.progress {
                     progress.advance(length);
                 }
@@ -159,7 +166,7 @@ impl Transfer<'_> {
         node: &Node,
         piece: &Piece,
         until: u64,
-    ) -> Result<Streaming<pb::GetChunksResponse>, NodeError> {
+    ) -> Result<(Session, Streaming<pb::GetChunksResponse>), NodeError> {
         let range = pb::BlockRange {
             chunk: piece.chunk.get().into(),
             first_block: u32::try_from(piece.next).unwrap_or(u32::MAX),
@@ -177,7 +184,8 @@ impl Transfer<'_> {
             let request = session.request(message.clone());
             async move {
                 let call = client.get_chunks(request);
-                Ok(within(PROGRESS_LIMIT, "GetChunks", call).await?.into_inner())
+                let answer = within(PROGRESS_LIMIT, "GetChunks", call).await?;
+                Ok((session, answer.into_inner()))
             }
         })
         .await
@@ -193,25 +201,27 @@ impl Transfer<'_> {
         }
     }
 
-    fn fail(&self, id: NodeId, piece: Piece, cause: Cause) -> Failure {
-        let node_is_gone = matches!(
+    fn fail(&self, piece: Piece, error: NodeError) -> Failure {
+        let cause = &error.cause;
+        let broke = matches!(
             cause,
-            Cause::Connect(_)
-                | Cause::Timeout { .. }
-                | Cause::Broken(_)
-                | Cause::Credentials
-                | Cause::WrongNode { .. }
+            Cause::Broken(_)
+                | Cause::Connect(_)
                 | Cause::Refused { reason: Some(Reason::ShuttingDown | Reason::StreamIdle), .. }
         );
+        let node_is_gone = broke
+            || matches!(
+                cause,
+                Cause::Timeout { .. } | Cause::Credentials | Cause::WrongNode { .. }
+            );
         let bad = matches!(
-            &cause,
+            cause,
             Cause::Refused { reason: Some(Reason::ChunkCorrupt), .. } | Cause::Nonsense(_)
         );
         if bad {
-            self.report(id, piece.chunk);
+            self.report(error.node, piece.chunk);
         }
-        let error = self.nodes.get(id).node().error(cause);
-        Failure::Node { piece, error, node_is_gone, bad }
+        Failure::Node { piece, error, node_is_gone, broke, bad }
     }
 
     /// Has the node look at a chunk that it sent damaged. Best effort.
@@ -235,23 +245,23 @@ impl Transfer<'_> {
     }
 }
 
-/// Writes a block. When whoever takes it pauses the node's stream ends first; tells whether he did.
+/// Writes a block; tells whether whoever takes it has paused. The node's stream ends then.
 async fn write(
     place: &mut Place<'_>,
     offset: u64,
     data: Bytes,
     stream: &mut Option<Streaming<pb::GetChunksResponse>>,
 ) -> Result<bool, Error> {
-    let watched = place.may_pause() && stream.is_some();
+    let may_pause = place.may_pause();
     let write = place.write(offset, data);
     tokio::pin!(write);
-    if watched {
+    if may_pause {
         if let Ok(written) = timeout(PAUSE, &mut write).await {
             return written.map(|()| false);
         }
         *stream = None;
     }
-    write.await.map(|()| watched)
+    write.await.map(|()| may_pause)
 }
 
 async fn next_block(stream: &mut Streaming<pb::GetChunksResponse>) -> Result<pb::Block, Cause> {

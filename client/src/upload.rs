@@ -303,7 +303,9 @@ async fn stream(
     let mut fed = false;
     let mut limit = PROGRESS_LIMIT;
     loop {
+        // It may lie ahead, for as long as nothing is expected of the node.
         let last = started + Duration::from_millis(progress.load(Ordering::Relaxed));
+        let last = last.min(Instant::now());
         tokio::select! {
             // The clock last: a client that was stopped looks first at what came meanwhile.
             biased;

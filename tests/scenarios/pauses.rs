@@ -9,7 +9,7 @@ use dfs_client::{Client, FilePath, GetOptions, PutOptions};
 use harness::api::{block_on, client};
 use harness::cluster::NODES;
 use harness::content::noise;
-use harness::{Proxy, wait};
+use harness::{Cluster, Proxy, wait};
 
 use crate::cluster;
 
@@ -90,8 +90,8 @@ fn streams_that_nobody_takes_from_keep_nothing_from_the_rest_of_the_client() {
     });
 }
 
-#[test]
-fn a_stream_goes_on_when_nodes_are_restarted_one_after_the_other() {
+/// A get of 32 MiB to a stream that takes some ten seconds, while `change` happens.
+fn assert_goes_on(args: &[&str], change: impl FnOnce(&mut Cluster, &dyn Fn())) {
     let mut cluster = cluster();
     let large = noise(1, 32 * MIB);
     cluster.put("large", &large);
@@ -99,14 +99,34 @@ fn a_stream_goes_on_when_nodes_are_restarted_one_after_the_other() {
     let config = cluster.client_config_with("slow.yaml", proxies.each_ref().map(Proxy::address));
     proxies.iter().for_each(|proxy| proxy.pace(3 * MIB as u64));
     let get = cluster.dfsctl().arg("--config").arg(config).args(["get", "large", "-"]);
-    let get = get.start();
+    let get = get.args(args).start();
     let sent = || proxies.iter().map(Proxy::from_node).sum::<u64>();
-    for node in NODES {
+    let flows = || {
         let before = sent();
         wait::until_true("bytes flow", Duration::from_secs(30), || sent() > before + MIB as u64);
-        cluster.kill(node);
-        cluster.start_node(node);
-    }
+    };
+    change(&mut cluster, &flows);
     let got = get.finish().ok();
     assert!(got.stdout == large, "it is what was put");
+}
+
+#[test]
+fn a_stream_goes_on_when_nodes_are_restarted_one_after_the_other() {
+    assert_goes_on(&[], |cluster, flows| {
+        for node in NODES {
+            flows();
+            cluster.kill(node);
+            cluster.start_node(node);
+        }
+    });
+}
+
+#[test]
+fn a_stream_waits_for_nodes_that_nobody_can_stand_in_for() {
+    assert_goes_on(&["--pair", "1,3"], |cluster, flows| {
+        flows();
+        [1, 3].into_iter().for_each(|node| cluster.kill(node));
+        std::thread::sleep(Duration::from_millis(1500));
+        [1, 3].into_iter().for_each(|node| cluster.start_node(node));
+    });
 }

@@ -28,9 +28,10 @@ pub(super) struct Job<'a> {
 pub(super) struct Sources {
     fetch: Fetch,
     errors: Vec<NodeError>,
-    damaged: bool,
-    /// A node went away that had answered before.
-    pub(super) broke: bool,
+    /// Chunks of which a bad copy was found.
+    damaged: ChunkSet,
+    /// Nodes that broke off while they were asked.
+    pub(super) broke: Vec<NodeId>,
 }
 
 impl Job<'_> {
@@ -141,16 +142,20 @@ impl Job<'_> {
 
 impl Sources {
     pub(super) fn new(fetch: Fetch, errors: Vec<NodeError>) -> Self {
-        Self { fetch, errors, damaged: false, broke: false }
+        Self { fetch, errors, damaged: ChunkSet::EMPTY, broke: Vec::new() }
     }
 
     /// Finds another node for the rest of a piece.
     fn replace(&mut self, path: &FilePath, failure: Failure) -> Result<(NodeId, Piece), Error> {
         match failure {
             Failure::Local(error) => Err(error),
-            Failure::Node { piece, error, node_is_gone, bad } => {
-                self.damaged |= bad;
-                self.broke |= node_is_gone;
+            Failure::Node { piece, error, node_is_gone, broke, bad } => {
+                if bad {
+                    self.damaged = self.damaged.with(piece.chunk);
+                }
+                if broke {
+                    self.broke.push(error.node);
+                }
                 if node_is_gone {
                     self.fetch.lost(error.node);
                 }
@@ -165,7 +170,7 @@ impl Sources {
 
     fn missing(&self, path: &FilePath, chunk: ChunkId) -> Error {
         let (path, nodes) = (path.clone(), self.errors.clone());
-        if self.damaged {
+        if self.damaged.contains(chunk) && self.broke.is_empty() {
             let what = format!("no node that answered has a good copy of chunk {chunk}");
             Error::Corrupt { path, what, nodes }
         } else {

@@ -56,7 +56,7 @@ async fn run(
             return Err(Error::Range { path: read.path, size });
         };
         if let Some(progress) = &read.options.progress
-            && read.begun_again == 0
+            && !read.begun_again
         {
             progress.start(moved(manifest, &wanted));
         }
@@ -70,8 +70,8 @@ async fn run(
                 return Ok(report);
             }
             // It may have been replaced meanwhile: once more with the newest version.
-            Err(error @ Error::Incomplete { .. }) if read.begun_again == 0 => {
-                read.begun_again = 1;
+            Err(error @ Error::Incomplete { .. }) if !read.begun_again => {
+                read.begun_again = true;
                 failed = Some((version.upload, error));
             }
             Err(error) => return Err(error),

@@ -87,10 +87,9 @@ impl Run {
                 }
                 Effect::Commit(id, tag, sources) => {
                     let member = self.nodes.get(id).clone();
-                    let (upload, version) = (self.upload.clone(), self.version(tag));
+                    let (path, version) = (self.upload.path.clone(), self.version(tag));
                     self.open.push(Box::pin(async move {
-                        let (answer, error) =
-                            member.commit(&upload.path, &version, false, &sources).await;
+                        let (answer, error) = member.commit(&path, &version, false, &sources).await;
                         (Event::Commit(id, answer), error)
                     }));
                 }
@@ -101,16 +100,17 @@ impl Run {
                     if self.note.is_some() && !self.source_changed() {
                         continue;
                     }
-                    let (member, upload) = (self.nodes.get(id).clone(), self.upload.clone());
+                    let (member, path) = (self.nodes.get(id).clone(), self.upload.path.clone());
+                    let upload = self.upload.id;
                     self.nodes.background().spawn(carried(async move {
-                        member.discard(&upload.path, upload.id).await;
+                        member.discard(&path, upload).await;
                     }));
                 }
                 Effect::Confirm(id, tag) => {
-                    let (member, upload) = (self.nodes.get(id).clone(), self.upload.clone());
-                    self.nodes.background().spawn(carried(async move {
-                        member.confirm(&upload.path, tag).await;
-                    }));
+                    let (member, path) = (self.nodes.get(id).clone(), self.upload.path.clone());
+                    self.nodes
+                        .background()
+                        .spawn(carried(async move { member.confirm(&path, tag).await }));
                 }
                 Effect::ReportSkew(id, ms) => {
                     self.nodes.get(id).node().notify(Notice::Skew(id, ms));
