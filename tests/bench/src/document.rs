@@ -140,8 +140,8 @@ fn floor(all: &[Summary]) -> String {
             text,
             "\nA put of 1 GiB takes {put:.2} s. Its MD5 alone takes {md5:.2} s, to send two copies \
              over loopback {net:.2} s, to write them with one sync {disk:.2} s: {sum:.2} s, one \
-             after the other. That sum is a reference and not a bound, as a put does all three at \
-             the same time: it takes {:.2} of it.\n",
+             after the other. That sum is a reference and not a bound, as a put sends and writes \
+             at the same time: it takes {:.2} of it.\n",
             put / sum
         );
     }
