@@ -1,5 +1,6 @@
 //! Child processes that never outlive their test.
 
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
 use std::time::Duration;
 
@@ -8,6 +9,13 @@ use rustix::process::{Pid, kill_process};
 pub use rustix::process::Signal;
 
 use crate::wait;
+
+/// Copies a program that is to be run. Another process does it: what other tests start meanwhile would
+/// inherit the open copy, and a program that somebody may write to cannot be run.
+pub fn copy_program(from: &str, to: &Path) {
+    let copied = Command::new("cp").arg(from).arg(to).status();
+    assert!(copied.expect("cp is there").success(), "{from} cannot be copied");
+}
 
 /// A running child. Dropping it kills it and waits for its end.
 #[derive(Debug)]

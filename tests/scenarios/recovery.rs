@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use harness::cluster::{NODES, USER};
 use harness::content::{files, noise};
 use harness::mount::Mount;
+use harness::process::copy_program;
 use harness::skip::skipped;
 use harness::{Cluster, Ctl};
 use serde_json::{Value, json};
@@ -155,7 +156,7 @@ fn dfsctl_has_dfsd_do_it() {
     let programs = cluster.work_dir().join("programs");
     fs::create_dir(&programs).expect("a new directory");
     let dfsctl = programs.join("dfsctl");
-    fs::copy(crate::PROGRAMS.dfsctl, &dfsctl).expect("a copy");
+    copy_program(crate::PROGRAMS.dfsctl, &dfsctl);
     let dirs = NODES.map(|node| cluster.data_dir(node));
     let run = || {
         let program = dfsctl.to_str().expect("a plain path");

@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::Path;
 
+use harness::process::copy_program;
 use harness::{Cluster, Ctl};
 use serde_json::Value;
 
@@ -198,7 +199,7 @@ fn the_json_of_each_command_is_as_documented() {
     let folder = cluster.work_dir().join("bin");
     fs::create_dir(&folder).expect("a new folder");
     let program = folder.join("dfsctl");
-    fs::copy(PROGRAMS.dfsctl, &program).expect("a copy of dfsctl");
+    copy_program(PROGRAMS.dfsctl, &program);
     std::os::unix::fs::symlink(PROGRAMS.dfsd, folder.join("dfsd")).expect("a new link");
     let recover = Ctl::new(program.to_str().expect("UTF-8"), &cluster.work_dir());
     let recover = recover.args(["--output", "json", "recover", "--from"]);
