@@ -132,7 +132,7 @@ async fn folder(context: &Context, args: &GetArgs) -> Result<Exit, Error> {
         return Ok(Exit::NotFound);
     }
     files.retain(|file| name(&file.path).is_none_or(|name| filter.takes(&name)));
-    let total = files.iter().fold(0_u64, |total, file| total.saturating_add(file.file.size));
+    let total = files.iter().fold(0_u64, |total, file| total.saturating_add(file.size));
     let bar = Bar::start(if args.dry_run { 0 } else { total }, "get");
     let told = Told::new(context, bar.clone(), ["got", "get"], false);
     let at_once = context.settings.jobs.unwrap_or_else(|| at_once(files.len(), total));
@@ -146,7 +146,7 @@ async fn folder(context: &Context, args: &GetArgs) -> Result<Exit, Error> {
                 return Ok(Outcome::Skipped);
             }
             if args.dry_run {
-                return Ok(Outcome::Planned(Some(file.file.size)));
+                return Ok(Outcome::Planned(Some(file.size)));
             }
             let local = make_place(target, &name)?;
             let mut options = options(context, args);

@@ -167,18 +167,24 @@ pub(super) async fn next_file(
     }
 }
 
+/// A file under a remote folder. There may be a million of them: nothing else is kept.
+pub(super) struct Found {
+    pub(super) path: FilePath,
+    pub(super) size: u64,
+}
+
 /// All files under a remote folder; `None` is the one that holds everything. Fails where a folder
 /// has none, or where too few nodes answer to tell.
 pub(super) async fn under(
     context: &Context,
     folder: Option<&FilePath>,
-) -> Result<Vec<Listed>, Error> {
+) -> Result<Vec<Found>, Error> {
     let inside = folder.map_or_else(String::new, |folder| format!("{folder}/"));
     let named = |source| Error::Name { path: inside.clone(), source };
     let mut lister = context.client.list(Prefix::new(&*inside).map_err(named)?, false);
     let mut files = Vec::new();
     while let Some(file) = next_file(context, &mut lister).await? {
-        files.push(file);
+        files.push(Found { path: file.path, size: file.file.size });
     }
     if lister.taking_part() < 2 {
         let (operation, nodes) = (Operation::List, lister.errors().to_vec());
@@ -193,13 +199,13 @@ pub(super) async fn under(
 }
 
 /// The paths of all files under a remote folder, of which there may be none.
-pub(super) async fn names_under(
+pub(super) async fn paths_under(
     context: &Context,
     folder: Option<&FilePath>,
-) -> Result<HashSet<String>, Error> {
+) -> Result<HashSet<FilePath>, Error> {
     match under(context, folder).await {
         Err(Error::NotFound { .. }) => Ok(HashSet::new()),
-        files => Ok(files?.into_iter().map(|file| file.path.to_string()).collect()),
+        files => Ok(files?.into_iter().map(|file| file.path).collect()),
     }
 }
 

@@ -12,7 +12,7 @@ use super::args::PutArgs;
 use super::exit::{Exit, report, sum_up};
 use super::expire::Expire;
 use super::filter::Filter;
-use super::list::{is_there, names_under};
+use super::list::{is_there, paths_under};
 use super::many::{at_once, run as run_many};
 use super::progress::Bar;
 use super::talk::{complain, notice};
@@ -73,7 +73,7 @@ pub(super) async fn run(context: &Context, args: PutArgs) -> Exit {
         Err(Mistake::Error(error)) => return report(&error),
     };
     let there = if args.recursive && args.no_clobber {
-        match names_under(context, plan.folder.as_ref()).await {
+        match paths_under(context, plan.folder.as_ref()).await {
             Ok(there) => Some(there),
             Err(error) => return report(&error),
         }
@@ -90,7 +90,7 @@ async fn store(
     context: &Context,
     args: &PutArgs,
     plan: Plan,
-    there: Option<HashSet<String>>,
+    there: Option<HashSet<FilePath>>,
     options: PutOptions,
 ) -> Exit {
     let total = plan.jobs.iter().fold(0_u64, |total, job| total.saturating_add(job.bytes));
@@ -102,12 +102,13 @@ async fn store(
         told.unfit(merged(members, rest), why, *exit);
     }
     let at_once = context.settings.jobs.unwrap_or_else(|| at_once(plan.jobs.len(), total));
-    let (bar_ref, told_ref, there, options) = (&bar, &told, &there, &options);
-    let exit = run_many(&context.cancel, plan.jobs, at_once, |job| async move {
+    let (plan_ref, bar_ref, told_ref, there, options) = (&plan, &bar, &told, &there, &options);
+    let exit = run_many(&context.cancel, &plan.jobs, at_once, |job| async move {
         let options = PutOptions { progress: bar_ref.handle(), ..options.clone() };
-        let done = one(context, args, &job, there.as_ref(), options).await;
-        let what = format!("{} as {}", job.local.display(), job.remote);
-        let members = members(Some(&job.remote), &job.local);
+        let local = plan_ref.local(job);
+        let done = one(context, args, &local, job, there.as_ref(), options).await;
+        let what = format!("{} as {}", local.display(), job.remote);
+        let members = members(Some(&job.remote), &local);
         told_ref.file(&what, members, &done, only_put);
         if let (Ok(Outcome::Done(report)), true) = (&done, args.stats) {
             output::stats(report.size, report.per_node, report.rounds, report.elapsed);
@@ -127,28 +128,29 @@ async fn store(
 async fn one(
     context: &Context,
     args: &PutArgs,
+    local: &Path,
     job: &Job,
-    there: Option<&HashSet<String>>,
+    there: Option<&HashSet<FilePath>>,
     options: PutOptions,
 ) -> Result<Outcome<PutReport>, Error> {
     let (client, remote) = (&context.client, job.remote.clone());
     if args.no_clobber {
         let there = match there {
-            Some(there) => there.contains(remote.as_str()),
+            Some(there) => there.contains(&remote),
             None => is_there(context, &remote).await?,
         };
         if there {
             return Ok(Outcome::Skipped);
         }
     }
-    let stdin = job.local == Path::new("-");
+    let stdin = local == Path::new("-");
     if args.dry_run {
         return Ok(Outcome::Planned((!stdin).then_some(job.bytes)));
     }
     let stored = if stdin {
         client.put_stream(remote, Box::new(std::io::stdin()), options).await
     } else {
-        client.put(&job.local, remote, options).await
+        client.put(local, remote, options).await
     };
     stored.map(Outcome::Done)
 }

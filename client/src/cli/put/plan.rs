@@ -1,6 +1,7 @@
 //! What a put is to store: from what was typed, and what is in a folder.
 
-use std::ffi::OsString;
+use std::borrow::Cow;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -10,9 +11,10 @@ use super::super::many::{remote_folder, remote_path, under};
 use super::super::talk::complain;
 use crate::{Error, FilePath};
 
-/// One file to store.
+/// One file to store. There may be a million of them: what follows from its remote path is not kept.
 pub(super) struct Job {
-    pub(super) local: PathBuf,
+    /// The local file as it was typed; `None` for one that was found in the folder.
+    typed: Option<Box<Path>>,
     pub(super) remote: FilePath,
     pub(super) bytes: u64,
 }
@@ -29,8 +31,25 @@ pub(super) struct Unfit {
 pub(super) struct Plan {
     pub(super) jobs: Vec<Job>,
     pub(super) unfit: Vec<Unfit>,
+    /// The local folder, with -r.
+    top: PathBuf,
     /// The remote folder of all of them, with -r; `None` is the one that holds everything.
     pub(super) folder: Option<FilePath>,
+}
+
+impl Plan {
+    /// The local file of a job: in the folder it has the same place as in the remote one.
+    pub(super) fn local<'a>(&self, job: &'a Job) -> Cow<'a, Path> {
+        if let Some(typed) = &job.typed {
+            return Cow::Borrowed(typed);
+        }
+        let folder = self.folder.as_ref().map_or(0, |folder| folder.as_str().len() + "/".len());
+        Cow::Owned(self.top.join(job.remote.as_str().get(folder..).unwrap_or_default()))
+    }
+
+    fn typed(&mut self, local: PathBuf, remote: FilePath, bytes: u64) {
+        self.jobs.push(Job { typed: Some(local.into()), remote, bytes });
+    }
 }
 
 pub(super) enum Mistake {
@@ -58,7 +77,7 @@ pub(super) fn files(paths: &[OsString]) -> Result<Plan, Mistake> {
             let remote = remote_path(remote)?;
             let local = PathBuf::from(local);
             let bytes = local_length(&local)?;
-            plan.jobs.push(Job { local, remote, bytes });
+            plan.typed(local, remote, bytes);
             return Ok(plan);
         }
         // A single slash is as often a mistake as it is meant: with -r it stands for everything.
@@ -86,10 +105,11 @@ pub(super) fn files(paths: &[OsString]) -> Result<Plan, Mistake> {
             other => other.unwrap_or(0),
         };
         if let Some(other) = plan.jobs.iter().find(|job| job.remote == remote) {
-            let (a, b) = (other.local.display(), local.display());
+            let other = plan.local(other);
+            let (a, b) = (other.display(), local.display());
             return Err(usage(format!("{a} and {b} would both be stored as {remote}")));
         }
-        plan.jobs.push(Job { local, remote, bytes });
+        plan.typed(local, remote, bytes);
     }
     Ok(plan)
 }
@@ -135,35 +155,34 @@ pub(super) fn folder(paths: &[OsString], filter: &Filter) -> Result<Plan, Mistak
     if !about.is_dir() {
         return Err(usage(format!("{} is no folder; leave -r out", local.display())));
     }
-    let mut plan = Plan::default();
-    Walk { filter, top: &local, plan: &mut plan }.folder(&local, remote.as_ref())?;
-    plan.folder = remote;
+    let mut plan = Plan { top: local.clone(), folder: remote.clone(), ..Plan::default() };
+    Walk { filter, plan: &mut plan }.folder(&local, remote.as_ref())?;
     Ok(plan)
 }
 
 struct Walk<'a> {
     filter: &'a Filter,
-    top: &'a Path,
     plan: &'a mut Plan,
 }
 
 impl Walk<'_> {
     fn folder(&mut self, folder: &Path, remote: Option<&FilePath>) -> Result<(), Error> {
         let read = || Error::local("read", folder);
-        let mut entries: Vec<std::fs::DirEntry> =
-            std::fs::read_dir(folder).map_err(read())?.collect::<Result<_, _>>().map_err(read())?;
-        entries.sort_by_cached_key(std::fs::DirEntry::file_name);
-        for entry in entries {
-            let local = entry.path();
-            let about = entry.metadata().map_err(Error::local("read", &*local))?;
-            let below =
-                local.strip_prefix(self.top).unwrap_or(&local).to_string_lossy().into_owned();
+        let entries = std::fs::read_dir(folder).map_err(read())?;
+        let names = entries.map(|entry| Ok(entry?.file_name().into_boxed_os_str()));
+        let mut names: Vec<Box<OsStr>> = names.collect::<Result<_, _>>().map_err(read())?;
+        names.sort_unstable();
+        for name in names {
+            let local = folder.join(&*name);
+            let about = std::fs::symlink_metadata(&local).map_err(Error::local("read", &*local))?;
+            let below = local.strip_prefix(&self.plan.top).unwrap_or(&local);
+            let below = below.to_string_lossy().into_owned();
             let meant =
                 if about.is_dir() { self.filter.enters(&below) } else { self.filter.takes(&below) };
             if !meant {
                 continue;
             }
-            let remote = match under(remote, &entry.file_name()) {
+            let remote = match under(remote, &name) {
                 Ok(remote) => remote,
                 Err(error) => {
                     self.failed(local, &error);
@@ -176,7 +195,7 @@ impl Walk<'_> {
                     self.failed(local, &error);
                 }
             } else if about.is_file() {
-                self.plan.jobs.push(Job { local, remote, bytes: about.len() });
+                self.plan.jobs.push(Job { typed: None, remote, bytes: about.len() });
             } else {
                 let kind = if about.is_symlink() { "a symbolic link" } else { "a special file" };
                 let why = format!("{} skipped: it is {kind}", local.display());
