@@ -34,6 +34,9 @@ const METHOD: &str = "/dfs.v1.DfsService/List";
 /// Bytes of a writer's and of an upload's name.
 const ID_BYTES: usize = 16;
 
+/// What an entry with a path of some twenty bytes takes.
+const ENTRY_BYTES: usize = 96;
+
 /// Numbers of the fields in `dfs.proto`.
 const ENTRIES_FIELD: u32 = 1;
 const MANIFEST_FIELD: u32 = 9;
@@ -230,7 +233,8 @@ impl Received {
     /// The entries, and what is not an entry.
     pub fn read(&self) -> Result<(Vec<Entry>, pb::ListResponse), Malformed> {
         let not_a_page = |error: prost::DecodeError| Malformed::new("page", error.to_string());
-        let (mut entries, mut rest) = (Vec::new(), Vec::new());
+        let mut entries = Vec::with_capacity(self.0.len() / ENTRY_BYTES);
+        let mut rest = Vec::new();
         let mut input = &self.0[..];
         while !input.is_empty() {
             let field = input;

@@ -53,10 +53,11 @@ pub(crate) struct Listed {
 
 /// A page of a listing.
 #[derive(Debug)]
-pub(crate) struct Page {
-    pub(crate) entries: Vec<Listed>,
-    /// Whether there may be more after the last entry.
-    pub(crate) more: bool,
+pub(crate) struct Page<T> {
+    /// What its entries were put into.
+    pub(crate) entries: T,
+    /// The last path, where there may be more after it.
+    pub(crate) more_after: Option<FilePath>,
 }
 
 /// How much a page may hold.
@@ -88,16 +89,22 @@ impl Node {
         Ok(stats?)
     }
 
-    /// Lists paths in byte order.
-    pub(crate) async fn list(
+    /// Lists paths in byte order: `put` puts each into `entries`.
+    pub(crate) async fn list<T: Send + 'static>(
         &self,
         user: UserName,
         prefix: Prefix,
         start_after: Option<String>,
         limit: PageLimit,
-    ) -> Result<Page, NodeError> {
+        mut entries: T,
+        put: impl Fn(&mut T, Listed) + Send + 'static,
+    ) -> Result<Page<T>, NodeError> {
         let view = self.index.view();
-        let list = move || page(&view, &user, &prefix, start_after.as_deref(), limit);
+        let list = move || {
+            let put = |entry| put(&mut entries, entry);
+            let more_after = page(&view, &user, &prefix, start_after.as_deref(), limit, put)?;
+            Ok::<_, IndexError>(Page { entries, more_after })
+        };
         Ok(self.blocking(list).await??)
     }
 
@@ -197,23 +204,27 @@ fn newest_superseded(
     Ok(newest.into_values().rev().collect())
 }
 
+/// Tells `put` of each entry of a page; returns the last path, where there may be more after it.
 fn page(
     view: &View,
     user: &UserName,
     prefix: &Prefix,
     start_after: Option<&str>,
     limit: PageLimit,
-) -> Result<Page, IndexError> {
-    let (mut entries, mut bytes) = (Vec::new(), 0);
+    mut put: impl FnMut(Listed),
+) -> Result<Option<FilePath>, IndexError> {
+    let (mut entries, mut bytes, mut last) = (0, 0, None);
     for item in view.paths(user, prefix, start_after, |row| read(row, limit.full)) {
-        if entries.len() >= limit.entries || bytes >= limit.bytes {
-            return Ok(Page { entries, more: true });
+        if entries >= limit.entries || bytes >= limit.bytes {
+            return Ok(last);
         }
         let (path, (head, manifest)) = item?;
+        entries += 1;
         bytes += wire_bytes(&path, manifest.as_deref());
-        entries.push(Listed { path, head, manifest });
+        last = Some(path.clone());
+        put(Listed { path, head, manifest });
     }
-    Ok(Page { entries, more: false })
+    Ok(None)
 }
 
 fn read(row: &[u8], full: bool) -> Result<(CurrentHead, Option<Box<Manifest>>), CodecError> {

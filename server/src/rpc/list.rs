@@ -11,7 +11,7 @@ use tonic::Status;
 use super::whole::Beside;
 use super::{Answer, Api, status};
 use crate::index::codec::CurrentHead;
-use crate::node::look::{Listed, PageLimit};
+use crate::node::look::{Listed, Page, PageLimit};
 
 /// A page ends when it has about this many bytes.
 const PAGE_BYTES: usize = 1 << 20;
@@ -33,12 +33,11 @@ pub(super) async fn list(
     let limit = PageLimit { entries: page_size(request.page_size)?, bytes: PAGE_BYTES, full };
     let sum = request_sum(&request);
     let start_after = start_after(&request)?;
-    let page = api.node.list(user, prefix, start_after, limit).await;
-    let page = page.map_err(status::node)?;
-    let last = page.entries.last().filter(|_| page.more);
-    let next_page_token = last.map_or_else(String::new, |last| page_token(sum, &last.path));
-    let mut writer = Writer::new(page.entries.len() * ENTRY_BYTES);
-    page.entries.iter().for_each(|entry| writer.put(&row(entry)));
+    let writer = Writer::new(PAGE_BYTES.min(limit.entries * ENTRY_BYTES));
+    let put = |writer: &mut Writer, entry: Listed| writer.put(&row(&entry));
+    let page = api.node.list(user, prefix, start_after, limit, writer, put).await;
+    let Page { entries: writer, more_after } = page.map_err(status::node)?;
+    let next_page_token = more_after.map_or_else(String::new, |last| page_token(sum, &last));
     let rest = pb::ListResponse { next_page_token, entries: Vec::new(), node: api.identity() };
     Ok(Beside::page(writer.end(&rest)))
 }

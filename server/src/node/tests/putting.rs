@@ -157,13 +157,15 @@ async fn many_small_chunks_go_in_one_stream() {
     assert_eq!(fixture.node.uploads_by_state().await.unwrap(), Uploads::default());
 
     let limit = look::PageLimit { entries: 150, bytes: 1 << 20, full: true };
-    let list = |after| fixture.node.list(alice(), Prefix::default(), after, limit);
-    let first = list(None).await.unwrap();
-    assert!(first.more && first.entries.len() == 150);
+    let list = |after, limit| {
+        fixture.node.list(alice(), Prefix::default(), after, limit, Vec::new(), Vec::push)
+    };
+    let first = list(None, limit).await.unwrap();
+    assert_eq!(first.entries.len(), 150);
+    assert_eq!(first.more_after.as_ref(), Some(&first.entries[149].path));
     let last = first.entries[149].path.as_str().to_owned();
-    let second = list(Some(last)).await.unwrap();
-    assert!(!second.more && second.entries.len() == 50);
-    let tight = look::PageLimit { bytes: 1000, ..limit };
-    let short = fixture.node.list(alice(), Prefix::default(), None, tight).await.unwrap();
-    assert!(short.more && short.entries.len() < 10);
+    let second = list(Some(last), limit).await.unwrap();
+    assert!(second.more_after.is_none() && second.entries.len() == 50);
+    let short = list(None, look::PageLimit { bytes: 1000, ..limit }).await.unwrap();
+    assert!(short.more_after.is_some() && short.entries.len() < 10);
 }
