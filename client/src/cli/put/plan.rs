@@ -43,8 +43,9 @@ impl Plan {
         if let Some(typed) = &job.typed {
             return Cow::Borrowed(typed);
         }
-        let folder = self.folder.as_ref().map_or(0, |folder| folder.as_str().len() + "/".len());
-        Cow::Owned(self.top.join(job.remote.as_str().get(folder..).unwrap_or_default()))
+        let remote = job.remote.as_str();
+        let below = |folder: &FilePath| remote.strip_prefix(folder.as_str())?.strip_prefix('/');
+        Cow::Owned(self.top.join(self.folder.as_ref().and_then(below).unwrap_or(remote)))
     }
 
     fn typed(&mut self, local: PathBuf, remote: FilePath, bytes: u64) {
