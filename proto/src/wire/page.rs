@@ -34,7 +34,7 @@ const METHOD: &str = "/dfs.v1.DfsService/List";
 /// Bytes of a writer's and of an upload's name.
 const ID_BYTES: usize = 16;
 
-/// What an entry with a path of some twenty bytes takes.
+/// About what an entry takes: room for those of a page is made at once.
 const ENTRY_BYTES: usize = 96;
 
 /// Numbers of the fields in `dfs.proto`.

@@ -213,15 +213,16 @@ fn page(
     limit: PageLimit,
     mut put: impl FnMut(Listed),
 ) -> Result<Option<FilePath>, IndexError> {
-    let (mut entries, mut bytes, mut last) = (0, 0, None);
+    let (mut entries, mut bytes, mut full_after) = (0, 0, None);
     for item in view.paths(user, prefix, start_after, |row| read(row, limit.full)) {
-        if entries >= limit.entries || bytes >= limit.bytes {
-            return Ok(last);
+        if full_after.is_some() {
+            return Ok(full_after);
         }
         let (path, (head, manifest)) = item?;
         entries += 1;
         bytes += wire_bytes(&path, manifest.as_deref());
-        last = Some(path.clone());
+        let full = entries >= limit.entries || bytes >= limit.bytes;
+        full_after = full.then(|| path.clone());
         put(Listed { path, head, manifest });
     }
     Ok(None)
